@@ -1,0 +1,1 @@
+"""Everything that touches the outside: wires in, stores and providers out."""

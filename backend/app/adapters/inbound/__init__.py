@@ -1,0 +1,1 @@
+"""What drives the service: one module or folder a wire."""

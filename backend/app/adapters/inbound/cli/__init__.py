@@ -1,0 +1,1 @@
+"""The command: serve, chat and their helpers."""

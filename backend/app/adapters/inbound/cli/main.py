@@ -1,0 +1,66 @@
+"""The command `atelier`: a module a subcommand, imported when it is asked for."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app import __version__
+
+app = typer.Typer(
+    name="atelier",
+    help="An agent chat service that keeps every message, tool call and result.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on. [HOST, 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes a free one. [PORT, 8000]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The folder for the database, the token and files. [DATA_DIR, ./data]")
+    ] = None,
+) -> None:
+    """Start the service."""
+    from app.adapters.inbound.cli.serve import run
+
+    given = {"host": host, "port": port, "data_dir": data_dir}
+    raise typer.Exit(run({key: value for key, value in given.items() if value is not None}))
+
+
+@app.command()
+def chat(
+    message: Annotated[str | None, typer.Argument(help="Ask this, print the answer, and end.")] = None,
+    url: Annotated[str, typer.Option(envvar="ATELIER_URL", help="The address of the service.")] = "http://127.0.0.1:8000",
+    token: Annotated[
+        str | None,
+        typer.Option(envvar="ATELIER_TOKEN", help="The service's token; found in the data folder when it runs here.", show_default=False),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the service keeps its data. [DATA_DIR, ./data]")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="The model to ask, as provider@model.")] = None,
+    conversation: Annotated[str | None, typer.Option("--conversation", "-c", help="Go on with this conversation.")] = None,
+    last: Annotated[bool, typer.Option("--continue", help="Go on with the newest conversation.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="List the newest conversations, and end.")] = False,
+) -> None:
+    """Talk to the service in the terminal."""
+    from app.adapters.inbound.cli.chat import Options, run
+
+    options = Options(
+        url=url, token=token, data_dir=data_dir, model=model, conversation=conversation, last=last, listing=listing, message=message
+    )
+    raise typer.Exit(run(options))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()

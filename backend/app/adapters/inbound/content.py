@@ -1,0 +1,43 @@
+"""What a client may send as the content of a message, on every wire."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from app.core.domain.errors import AtelierError
+from app.core.domain.ids import CLIENT_ID
+from app.core.domain.text import check_json
+
+MAX_PARTS = 100
+
+
+def _check(content: Any) -> Any:
+    if isinstance(content, list):
+        for index, part in enumerate(content):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            if not isinstance(part.get("type"), str):  # pyright: ignore[reportUnknownMemberType]
+                raise ValueError(f"part {index} has no type")
+            if part["type"] == "text" and not isinstance(part.get("text"), str):  # pyright: ignore[reportUnknownMemberType]
+                raise ValueError(f"part {index} is a text part without text")
+    return checked(content)
+
+
+def checked(value: Any) -> Any:
+    """`value` if it can be stored and sent everywhere; for pydantic, so that the error names its place."""
+    try:
+        return check_json(value, "the value")
+    except AtelierError as error:
+        raise ValueError(error.message) from error
+
+
+MessageContent = Annotated[
+    str | Annotated[list[dict[str, Any]], Field(max_length=MAX_PARTS)],
+    AfterValidator(_check),
+    Field(
+        description="Text, or a list of parts such as {type: text, text} and {type: image_url, image_url: {url}}.",
+        examples=["What is 12 * 34?"],
+    ),
+]
+ClientId = Annotated[str, Field(pattern=f"^{CLIENT_ID.pattern}$", examples=["0199f3a0-7c1e-7a3b-8a4e-2f6d1c9b7e55"])]
+CleanText = Annotated[str, AfterValidator(checked)]
+ModelName = Annotated[CleanText, Field(max_length=200, examples=["demo@offline"])]
+Seq = Annotated[int, Field(ge=0, le=2**53)]

@@ -1,0 +1,101 @@
+"""The frames that clients send over the WebSocket, checked from bytes to types in one pass."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from app.adapters.inbound.content import ClientId, MessageContent, ModelName, Seq
+from app.core.domain.errors import AtelierError, InvalidFrame, UnknownType
+from app.core.domain.run import OnBusy
+
+
+class MessageFrame(BaseModel):
+    """Start a run."""
+
+    type: Literal["message"]
+    content: MessageContent
+    conversation_id: ClientId | None = None
+    message_id: ClientId | None = None
+    model: ModelName | None = None
+    client_tools: list[str] = Field(default_factory=list[str], max_length=200)
+    on_busy: OnBusy = OnBusy.QUEUE
+
+
+class AttachFrame(BaseModel):
+    """Receive a run's events from a number on."""
+
+    type: Literal["attach"]
+    run_id: ClientId
+    after: Seq = 0
+
+
+class CancelFrame(BaseModel):
+    """Stop a run."""
+
+    type: Literal["cancel"]
+    run_id: ClientId
+
+
+class PingFrame(BaseModel):
+    """Ask whether the service is there."""
+
+    type: Literal["ping"]
+    id: Any = None
+
+
+ClientFrame = MessageFrame | AttachFrame | CancelFrame | PingFrame
+
+_ADAPTER: TypeAdapter[ClientFrame] = TypeAdapter(Annotated[ClientFrame, Field(discriminator="type")])
+
+
+class BadFrame(Exception):  # noqa: N818 - carries an answer, not a fault
+    """A frame that is answered with an error.
+
+    Attributes:
+        error: what to say.
+        in_reply_to: the frame's type, where it has one.
+    """
+
+    def __init__(self, error: AtelierError, in_reply_to: str | None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.in_reply_to = in_reply_to
+
+
+def parse_frame(text: str | bytes) -> ClientFrame:
+    """The frame in `text`.
+
+    Raises:
+        BadFrame: it is not one, and the error says why.
+    """
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as failure:
+        raise _explain(text, failure) from failure
+    except RecursionError as failure:
+        raise BadFrame(InvalidFrame("The frame is nested too deep."), None) from failure
+
+
+def _explain(text: str | bytes, failure: ValidationError) -> BadFrame:
+    detail = failure.errors(include_input=False, include_url=False)[0]
+    kind = _type_of(text)
+    match detail["type"]:
+        case "json_invalid":
+            return BadFrame(InvalidFrame(f"The frame is not JSON: {detail['msg']}."), kind)
+        case "union_tag_invalid":
+            return BadFrame(UnknownType(f"There is no frame of type {str(kind)[:50]!r}."), kind)
+        case "union_tag_not_found":
+            return BadFrame(InvalidFrame("The frame has no type."), kind)
+        case _:
+            place = ".".join(str(part) for part in detail["loc"][1:]) or "The frame"
+            return BadFrame(InvalidFrame(f"{place}: {detail['msg']}."), kind)
+
+
+def _type_of(text: str | bytes) -> str | None:
+    try:
+        frame = from_json(text)
+    except ValueError:
+        return None
+    kind = frame.get("type") if isinstance(frame, dict) else None
+    return kind[:50] if isinstance(kind, str) else None

@@ -1,0 +1,113 @@
+"""The guard at the door: which host, from which origin, and who. It stands before every HTTP and WebSocket route."""
+
+import ipaddress
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.adapters.inbound.problems import problem
+from app.core.domain.errors import AtelierError, Forbidden, Unauthenticated
+from app.core.domain.user import User
+from app.core.services.accounts import IAccounts
+
+COOKIE = "atelier_session"
+OPEN_PATHS = frozenset({"/", "/favicon.ico", "/api/auth/login", "/api/health/live", "/api/health/ready"})
+
+
+class Guard:
+    """ASGI middleware that lets a request through with its user in `scope["state"]["user"]`, or refuses it.
+
+    - The Host must be a name of this service, so that no foreign name can be pointed at it (DNS rebinding).
+    - An Origin, where a browser sends one, must be this service's own or one that is allowed; `null` never is.
+    - A bearer token or a session cookie must be valid, but for health and the login page. A WebSocket with a
+      cookie must also say its Origin.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, accounts: IAccounts, hosts: Iterable[str] = (), origins: Iterable[str] = ()
+    ) -> None:
+        self._app = app
+        self._accounts = accounts
+        self._origins = {origin.rstrip("/").lower() for origin in origins}
+        self._hosts = {"localhost", *(host.lower() for host in hosts)}
+        self._hosts |= {urlsplit(origin).hostname or "" for origin in self._origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            self._check_host(headers)
+            self._check_origin(headers)
+            user = self._user(scope, headers)
+            if user is None and scope["path"] not in OPEN_PATHS and not _is_preflight(scope, headers):
+                raise Unauthenticated(
+                    "This needs a token. Send it as 'Authorization: Bearer TOKEN', or open the address "
+                    "that the service printed at its start."
+                )
+        except AtelierError as error:
+            await _refuse(error, scope, receive, send)
+            return
+        scope.setdefault("state", {})["user"] = user
+        await self._app(scope, receive, send)
+
+    def _check_host(self, headers: Headers) -> None:
+        host = _host_name(headers.get("host", ""))
+        if host in self._hosts or host.endswith(".localhost") or _is_address(host):
+            return
+        raise Forbidden("The service is not known by this host name. Add it to ALLOWED_HOSTS.")
+
+    def _check_origin(self, headers: Headers) -> None:
+        origin = headers.get("origin")
+        if origin is None or origin.lower() in self._origins:
+            return
+        parts = urlsplit(origin)
+        if parts.scheme in ("http", "https") and parts.netloc.lower() == headers.get("host", "").lower():
+            return
+        raise Forbidden("Pages of this origin may not use the service. Add it to ALLOWED_ORIGINS.")
+
+    def _user(self, scope: Scope, headers: Headers) -> User | None:
+        authorization = headers.get("authorization")
+        if authorization is not None:
+            scheme, _, token = authorization.partition(" ")
+            return self._accounts.by_token(token.strip()) if scheme.lower() == "bearer" else None
+        session = _session(headers.get("cookie"))
+        if session is not None and (scope["type"] == "http" or "origin" in headers):
+            return self._accounts.by_session(session) or self._accounts.anonymous
+        return self._accounts.anonymous
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    host = host.lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _session(cookie: str | None) -> str | None:
+    return cookie_parser(cookie).get(COOKIE) if cookie else None
+
+
+def _is_preflight(scope: Scope, headers: Headers) -> bool:
+    return scope["type"] == "http" and scope["method"] == "OPTIONS" and "access-control-request-method" in headers
+
+
+async def _refuse(error: AtelierError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the error: on HTTP as a problem, on a WebSocket by refusing the handshake with its status."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 4401 if isinstance(error, Unauthenticated) else 1008})
+        return
+    await problem(error)(scope, receive, send)

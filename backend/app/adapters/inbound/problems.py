@@ -1,0 +1,93 @@
+"""Errors on HTTP: one table of status codes, and RFC 9457 problem documents."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.core.domain.errors import AtelierError, Internal, InvalidFrame, NotFound, TooLarge
+from app.core.domain.event import to_json
+
+STATUS: dict[str, int] = {
+    "invalid_frame": 422,
+    "unknown_type": 422,
+    "empty_input": 422,
+    "too_large": 413,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "conversation_busy": 409,
+    "unknown_model": 422,
+    "provider_not_configured": 503,
+    "provider_rate_limited": 429,
+    "provider_unavailable": 502,
+    "provider_timeout": 504,
+    "provider_rejected": 502,
+    "context_too_long": 422,
+    "tool_loop_limit": 502,
+    "storage_unavailable": 503,
+    "rate_limited": 429,
+    "internal": 500,
+}
+"""The HTTP status for each error code."""
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem(error: AtelierError, *, status: int | None = None, **more: Any) -> Response:
+    """`error` as a problem document; `more` are members of its own kind."""
+    status = status or STATUS[error.code]
+    document = {
+        "type": f"urn:atelier:error:{error.code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": error.message,
+        "code": error.code,
+        **more,
+    }
+    headers = {"Retry-After": str(int(error.retry_after) + 1)} if error.retry_after is not None else {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(to_json(document), status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem document."""
+    app.add_exception_handler(AtelierError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, AtelierError)
+    return problem(error)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    places = [
+        {"path": "/" + "/".join(str(part) for part in detail["loc"]), "message": detail["msg"]}
+        for detail in error.errors()
+    ]
+    summary = "; ".join(f"{place['path']}: {place['message']}" for place in places[:3])
+    return problem(InvalidFrame(f"The request is not as it should be. {summary}"), errors=places)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return problem(TooLarge("The request is larger than the service takes."))
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(NotFound("There is nothing at this address. GET /docs lists what there is."))
+    answer = problem(InvalidFrame(str(error.detail)), status=error.status_code)
+    for name, value in (error.headers or {}).items():
+        answer.headers[name] = value
+    return answer
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return problem(Internal("Something went wrong in the service. Its log has the details; please try again."))

@@ -1,0 +1,1 @@
+"""The REST surface: conversations, history, runs, models, health."""

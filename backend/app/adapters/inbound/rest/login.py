@@ -1,0 +1,95 @@
+"""The first page and the login: a browser shows the token once and gets a session cookie."""
+
+from html import escape
+from typing import Annotated
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, SecretStr, ValidationError
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from app.adapters.inbound.guard import COOKIE
+from app.adapters.inbound.responses import Json
+from app.adapters.inbound.rest.page import login_page, welcome_page
+from app.adapters.inbound.rest.services import Atelier
+from app.core.domain.errors import InvalidFrame, Unauthenticated
+from app.core.domain.user import LOCAL_USER, User
+
+router = APIRouter(tags=["access"])
+
+WRONG_TOKEN = "That is not this service's token. The service printed it when it started, and keeps it in its data folder."  # noqa: S105
+SECONDS = 30 * 24 * 3600
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+class Login(BaseModel):
+    """The token of this installation."""
+
+    token: SecretStr
+
+
+@router.get("/", include_in_schema=False)
+async def index(request: Request, atelier: Atelier, token: Annotated[str | None, Query(max_length=500)] = None) -> Response:
+    """The page; with `token` in the address, the session cookie and the page without it."""
+    if token is not None:
+        session = atelier.accounts.log_in(token)
+        if session is None:
+            return HTMLResponse(login_page(WRONG_TOKEN), 401, _HEADERS)
+        return _with_cookie(RedirectResponse("/", 303, _HEADERS), session, request)
+    user: User | None = request.state.user
+    if user is None:
+        return HTMLResponse(login_page(), 401, _HEADERS)
+    recent = await atelier.history.list(user, limit=8, cursor=None, q=None, archived=False)
+    return HTMLResponse(welcome_page(atelier.catalog.default, recent.items, escape(request.headers["host"])), 200, _HEADERS)
+
+
+@router.post("/api/auth/login", summary="Log a browser in")
+async def login(request: Request, atelier: Atelier) -> Response:
+    """Takes `{"token"}` as JSON, or the login page's form; sets the session cookie."""
+    body = await request.body()
+    is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
+    token = _form_token(body) if is_form else _json_token(body)
+    session = atelier.accounts.log_in(token)
+    if session is None:
+        if is_form:
+            return HTMLResponse(login_page(WRONG_TOKEN), 401, _HEADERS)
+        raise Unauthenticated(WRONG_TOKEN)
+    answer = RedirectResponse("/", 303, _HEADERS) if is_form else Json({"user": LOCAL_USER.id})
+    return _with_cookie(answer, session, request)
+
+
+@router.post("/api/auth/logout", status_code=204, summary="Log a browser out")
+async def logout() -> Response:
+    """Takes the session cookie back."""
+    answer = Response(status_code=204)
+    answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    return answer
+
+
+@router.get("/api/auth/me", summary="Who I am")
+async def me(request: Request) -> Response:
+    """The user of the credential."""
+    user: User = request.state.user
+    return Json({"id": user.id, "name": user.name})
+
+
+def _form_token(body: bytes) -> str:
+    return parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
+
+
+def _json_token(body: bytes) -> str:
+    try:
+        return Login.model_validate_json(body).token.get_secret_value()
+    except ValidationError as error:
+        raise InvalidFrame('Send {"token": "…"}.') from error
+
+
+def _with_cookie(answer: Response, session: str, request: Request) -> Response:
+    secure = request.url.scheme == "https"
+    answer.set_cookie(COOKIE, session, max_age=SECONDS, path="/", httponly=True, samesite="strict", secure=secure)
+    return answer

@@ -1,0 +1,52 @@
+"""Messages of a conversation: its history by pages, and whole turns for programs that need no stream."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from app.adapters.inbound.content import ClientId, Seq
+from app.adapters.inbound.problems import STATUS, problem
+from app.adapters.inbound.responses import Json, page
+from app.adapters.inbound.rest.schemas import MessageList, NewMessage, Problem, TurnOut
+from app.adapters.inbound.rest.services import Atelier, Me
+from app.core.domain.errors import AtelierError, InvalidFrame
+from app.core.services.runs import Send
+
+router = APIRouter(prefix="/api/conversations", tags=["messages"], responses={404: {"model": Problem}})
+
+
+@router.get("/{conversation_id}/messages", response_model=MessageList, summary="The history of a conversation")
+async def messages(
+    conversation_id: ClientId,
+    user: Me,
+    atelier: Atelier,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    before: Annotated[Seq | None, Query(description="Only messages with a smaller `seq`.")] = None,
+    after: Annotated[Seq | None, Query(description="Only messages with a greater `seq`, the first ones.")] = None,
+) -> Response:
+    """The active branch in order of `seq`; the newest page when neither `before` nor `after` is given."""
+    if before is not None and after is not None:
+        raise InvalidFrame("Give before or after, not both.")
+    found, cursor = await atelier.history.messages(user, conversation_id, limit=limit, before=before, after=after)
+    return page([message.to_wire() for message in found], None if cursor is None else str(cursor))
+
+
+@router.post(
+    "/{conversation_id}/messages",
+    response_model=TurnOut,
+    responses={status: {"model": Problem} for status in sorted({STATUS[code] for code in STATUS if code != "forbidden"})},
+    summary="Send a message and wait for the answer",
+)
+async def send(conversation_id: ClientId, body: NewMessage, user: Me, atelier: Atelier) -> Response:
+    """Runs a turn and answers once it has ended. The run goes on when the caller does not wait for it."""
+    run = await atelier.runs.send(
+        user,
+        Send(content=body.content, conversation_id=conversation_id, message_id=body.message_id, model=body.model),
+    )
+    events = await atelier.runs.wait(user, run.id)
+    stored = [event.data["message"] for event in events if event.type == "message"]
+    failure = next((event.data for event in events if event.type == "error"), None)
+    if failure is not None:
+        return problem(AtelierError(failure["message"]), status=STATUS[failure["code"]], run_id=run.id, messages=stored, code=failure["code"])
+    return Json({"run_id": run.id, "messages": stored})

@@ -1,0 +1,71 @@
+"""Runs: where one stands, stop it, and its events as a stream."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response, StreamingResponse
+
+from app.adapters.inbound.content import ClientId, Seq
+from app.adapters.inbound.responses import Json
+from app.adapters.inbound.rest.schemas import Problem, RunOut
+from app.adapters.inbound.rest.services import Atelier, Me
+from app.core.ports import IRunFeed
+
+router = APIRouter(prefix="/api/runs", tags=["runs"], responses={404: {"model": Problem}})
+
+KEEP_ALIVE_SECONDS = 15.0
+BATCH = 256
+
+
+@router.get("/{run_id}", response_model=RunOut, summary="One run")
+async def get(run_id: ClientId, user: Me, atelier: Atelier) -> Response:
+    """Where the run stands, and how it ended."""
+    return Json((await atelier.runs.get(user, run_id)).to_wire())
+
+
+@router.post("/{run_id}/cancel", response_model=RunOut, summary="Stop a run")
+async def cancel(run_id: ClientId, user: Me, atelier: Atelier) -> Response:
+    """What was generated so far is kept and marked. A run that has ended stays as it is."""
+    await atelier.runs.cancel(user, run_id)
+    await atelier.runs.wait(user, run_id)
+    return Json((await atelier.runs.get(user, run_id)).to_wire())
+
+
+@router.get(
+    "/{run_id}/events",
+    summary="A run's events, as server-sent events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"example": 'id: 3\ndata: {"type": "token", "seq": 3, …}\n\n'}}}},
+)
+async def events(
+    run_id: ClientId,
+    user: Me,
+    atelier: Atelier,
+    after: Annotated[Seq, Query(description="Only events with a greater `seq`.")] = 0,
+    last_event_id: Annotated[Seq | None, Header(description="The same, as browsers send it when they reconnect.")] = None,
+) -> Response:
+    """The same events as on the WebSocket, each with its `seq` as its id; ends with the run."""
+    more = asyncio.Event()
+    feed = await atelier.runs.attach(user, run_id, after if last_event_id is None else last_event_id, more.set)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(feed, more), headers=headers, media_type="text/event-stream")
+
+
+async def _stream(feed: IRunFeed, more: asyncio.Event) -> AsyncIterator[str]:
+    try:
+        while True:
+            if batch := feed.read(BATCH):
+                yield "".join(f"id: {event.seq}\ndata: {event.json}\n\n" for event in batch)
+            elif feed.ended:
+                return
+            else:
+                try:
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        await more.wait()
+                    more.clear()
+                except TimeoutError:
+                    yield ": still here\n\n"
+    finally:
+        feed.close()

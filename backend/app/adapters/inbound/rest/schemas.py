@@ -1,0 +1,215 @@
+"""The bodies of the REST surface, with the examples that its page shows."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.adapters.inbound.content import ClientId, CleanText, MessageContent, ModelName, checked
+from app.core.domain.ids import CLIENT_ID
+
+_CONVERSATION = {
+    "id": "0199f3a0-7c1e-7a3b-8a4e-2f6d1c9b7e55",
+    "title": "What is 12 * 34?",
+    "model": None,
+    "system_prompt": None,
+    "message_count": 4,
+    "archived": False,
+    "pinned": False,
+    "active_run_id": None,
+    "created_at": "2026-11-21T09:30:00.123456Z",
+    "updated_at": "2026-11-21T09:30:01.654321Z",
+}
+_MESSAGE = {
+    "id": "0199f3a0-8d2f-7c4c-9b5f-3a7e2d0c8f66",
+    "conversation_id": "0199f3a0-7c1e-7a3b-8a4e-2f6d1c9b7e55",
+    "seq": 2,
+    "parent_id": "0199f3a0-7c20-7b5d-8e1a-5c9d4b2e6f77",
+    "role": "assistant",
+    "content": "",
+    "metadata": {
+        "tool_calls": [{"id": "call_1", "name": "multiply", "args": {"a": 12, "b": 34}, "type": "tool_call"}],
+        "model": "demo@offline",
+        "finish_reason": "tool_calls",
+    },
+    "created_at": "2026-11-21T09:30:00.234567Z",
+}
+
+
+class ConversationOut(BaseModel):
+    """A conversation."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _CONVERSATION})
+
+    id: str
+    title: str | None
+    model: str | None
+    system_prompt: str | None
+    message_count: int
+    archived: bool
+    pinned: bool
+    active_run_id: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class MessageOut(BaseModel):
+    """A message."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _MESSAGE})
+
+    id: str
+    conversation_id: str
+    seq: int
+    parent_id: str | None
+    role: Literal["user", "assistant", "system", "tool"]
+    content: str | list[dict[str, Any]]
+    metadata: dict[str, Any]
+    created_at: datetime
+
+
+class ConversationList(BaseModel):
+    """Conversations, newest activity first."""
+
+    items: list[ConversationOut]
+    next_cursor: str | None = Field(examples=[None])
+
+
+class MessageList(BaseModel):
+    """Messages of the active branch, in order; `next_cursor` is the `seq` to go on from, as text."""
+
+    items: list[MessageOut]
+    next_cursor: str | None = Field(examples=["51"])
+
+
+class RunOut(BaseModel):
+    """A run and how it ended."""
+
+    id: str
+    conversation_id: str
+    status: Literal["queued", "running", "waiting", "completed", "failed", "cancelled"]
+    model: str = Field(examples=["demo@offline"])
+    message_id: str
+    last_message_id: str | None
+    finish_reason: str | None = Field(examples=["stop"])
+    usage: dict[str, int] | None
+    error: dict[str, Any] | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class TurnOut(BaseModel):
+    """A whole turn: its run, and the messages it stored."""
+
+    run_id: str
+    messages: list[MessageOut]
+
+
+class ModelOut(BaseModel):
+    """A model that can be asked."""
+
+    id: str = Field(examples=["demo@offline"])
+    provider: str = Field(examples=["demo"])
+    name: str = Field(examples=["offline"])
+    default: bool
+
+
+class ModelList(BaseModel):
+    """The configured models, the default first."""
+
+    items: list[ModelOut]
+    next_cursor: None = None
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457)."""
+
+    type: str = Field(examples=["urn:atelier:error:not_found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no such conversation."])
+    code: str = Field(examples=["not_found"])
+
+
+class NewConversation(BaseModel):
+    """A conversation to make."""
+
+    title: CleanText | None = Field(None, max_length=500, examples=["Numbers"])
+    model: ModelName | None = None
+    system_prompt: CleanText | None = Field(None, max_length=100_000)
+
+
+class ConversationChanges(NewConversation):
+    """What to change of a conversation; what is left out stays."""
+
+    archived: bool = False
+    pinned: bool = False
+
+
+class NewMessage(BaseModel):
+    """A message to be answered."""
+
+    content: MessageContent
+    message_id: ClientId | None = Field(None, description="Makes it idempotent: sent twice, it runs once.")
+    model: ModelName | None = None
+
+
+class ImportedMessage(BaseModel):
+    """A message of an import: role and content, and whatever an export says of it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    role: Literal["user", "assistant", "system", "tool"]
+    content: MessageContent = ""
+    metadata: dict[str, Any] | None = None
+    id: str | None = None
+    seq: int | None = None
+    parent_id: str | None = None
+    created_at: datetime | None = None
+
+    @field_validator("metadata")
+    @classmethod
+    def _clean(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        calls = (value or {}).get("tool_calls")
+        if calls is not None and not _are_calls(calls):
+            raise ValueError("tool_calls must be a list of {id, name, args}")
+        return checked(value)
+
+
+class ImportedConversation(BaseModel):
+    """What an import keeps of a conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: str | None = Field(None, pattern=f"^{CLIENT_ID.pattern}$")
+    title: CleanText | None = Field(None, max_length=500)
+    model: ModelName | None = None
+    system_prompt: CleanText | None = Field(None, max_length=100_000)
+    archived: bool = False
+    pinned: bool = False
+    head_message_id: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class Import(BaseModel):
+    """An export, or a list of messages."""
+
+    format: Literal["atelier.conversation/1"] | None = None
+    conversation: ImportedConversation = Field(default_factory=ImportedConversation)  # pyright: ignore[reportArgumentType]
+    title: CleanText | None = Field(None, max_length=500)
+    messages: list[ImportedMessage] = Field(
+        max_length=10_000,
+        examples=[[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello! What can I do for you?"}]],
+    )
+
+
+def _are_calls(calls: Any) -> bool:
+    return isinstance(calls, list) and all(
+        isinstance(call, dict)
+        and isinstance(call.get("id"), str)  # pyright: ignore[reportUnknownMemberType]
+        and isinstance(call.get("name"), str)  # pyright: ignore[reportUnknownMemberType]
+        and isinstance(call.get("args"), dict)  # pyright: ignore[reportUnknownMemberType]
+        for call in calls  # pyright: ignore[reportUnknownVariableType]
+    )

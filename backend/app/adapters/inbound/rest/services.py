@@ -1,0 +1,35 @@
+"""What the routes work with: the services of the application, and the user of the request."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.core.domain.user import User
+from app.core.ports import IModelCatalog, Store
+from app.core.services.accounts import IAccounts
+from app.core.services.history import HistoryService
+from app.core.services.runs import RunService
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The application behind the REST surface."""
+
+    runs: RunService
+    history: HistoryService
+    catalog: IModelCatalog
+    accounts: IAccounts
+    store: Store
+
+
+def _services(request: Request) -> Services:
+    return request.app.state.services
+
+
+def _user(request: Request) -> User:
+    return request.state.user
+
+
+Atelier = Annotated[Services, Depends(_services)]
+Me = Annotated[User, Depends(_user)]

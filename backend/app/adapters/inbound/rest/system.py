@@ -1,0 +1,37 @@
+"""The service itself: models, health, and what a monitoring system reads."""
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import PlainTextResponse, Response
+
+from app import __version__
+from app.adapters.inbound.responses import Json, page
+from app.adapters.inbound.rest.schemas import ModelList, Problem
+from app.adapters.inbound.rest.services import Atelier
+
+router = APIRouter()
+
+
+@router.get("/api/models", response_model=ModelList, tags=["models"], summary="The configured models")
+async def models(atelier: Atelier) -> Response:
+    """The default first."""
+    return page([model.model_dump() for model in atelier.catalog.models()], None)
+
+
+@router.get("/api/health/live", tags=["health"], summary="Whether the process answers")
+async def live() -> Response:
+    """Always 200 while the process runs; needs no credential."""
+    return Json({"status": "ok", "version": __version__})
+
+
+@router.get("/api/health/ready", tags=["health"], summary="Whether messages can be taken", responses={503: {"model": Problem}})
+async def ready(atelier: Atelier) -> Response:
+    """200 while the store can be written, else 503; needs no credential."""
+    await atelier.store.ping()
+    return Json({"status": "ok", "version": __version__})
+
+
+@router.get("/metrics", tags=["health"], summary="Figures for Prometheus", response_class=PlainTextResponse)
+async def metrics() -> Response:
+    """In Prometheus' text format; needs the token."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

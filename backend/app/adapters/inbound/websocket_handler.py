@@ -1,0 +1,214 @@
+"""The WebSocket: frames in, run events out. A socket may follow any number of runs, and may leave at any time."""
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketState
+
+from app import __version__
+from app.adapters.inbound.frames import (
+    AttachFrame,
+    BadFrame,
+    CancelFrame,
+    ClientFrame,
+    MessageFrame,
+    PingFrame,
+    parse_frame,
+)
+from app.core.domain.errors import AtelierError, InvalidFrame, describe
+from app.core.domain.event import to_json
+from app.core.domain.run import Run
+from app.core.domain.text import clean_json
+from app.core.domain.user import User
+from app.core.ports import EventsGone, IRunFeed
+from app.core.services.runs import RunService, Send
+
+logger = logging.getLogger(__name__)
+
+PROTOCOL = 1
+BATCH = 64
+"""Events of one run that are sent before another run of the same socket has its turn."""
+
+SEND_SECONDS = 10.0
+"""How long a client may take none of what it is sent."""
+
+GOING_AWAY = 1001
+SLOW_READER = 4408
+MAX_REPLIES = 1_000
+
+
+class WebSocketHandler:
+    """Serves sockets, and knows which are open so that a shutdown can tell them."""
+
+    def __init__(self, runs: RunService) -> None:
+        self._runs = runs
+        self._open: set[_Socket] = set()
+
+    @property
+    def open(self) -> int:
+        """Sockets that are open now."""
+        return len(self._open)
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """Serve one socket from its handshake to its end."""
+        await websocket.accept()
+        socket = _Socket(websocket, websocket.state.user, self._runs)
+        self._open.add(socket)
+        try:
+            await socket.serve()
+        finally:
+            self._open.discard(socket)
+
+    async def close_all(self) -> None:
+        """Tell every client that the service is shutting down."""
+        await asyncio.gather(*(socket.close(GOING_AWAY) for socket in list(self._open)), return_exceptions=True)
+
+
+class _Socket:
+    """One connection: a reader that handles frames in order, and a sender that pulls what there is to send."""
+
+    def __init__(self, websocket: WebSocket, user: User, runs: RunService) -> None:
+        self._websocket = websocket
+        self._user = user
+        self._runs = runs
+        self._replies: deque[str] = deque()
+        self._feeds: dict[str, IRunFeed] = {}
+        self._more = asyncio.Event()
+        self._sender: asyncio.Task[None] | None = None
+
+    async def serve(self) -> None:
+        self._reply(type="ready", protocol=PROTOCOL, user=self._user.id, version=__version__)
+        self._sender = asyncio.create_task(self._send_all())
+        try:
+            while True:
+                message = await self._websocket.receive()
+                if message["type"] == "websocket.disconnect":
+                    break
+                await self._take(message.get("text"))
+        finally:
+            self._sender.cancel()
+            await asyncio.gather(self._sender, return_exceptions=True)
+            for feed in self._feeds.values():
+                feed.close()
+
+    async def close(self, code: int) -> None:
+        """Close the connection from this side."""
+        if self._websocket.application_state is WebSocketState.CONNECTED:
+            await self._websocket.close(code)
+
+    # --- in
+
+    async def _take(self, text: str | None) -> None:
+        if len(self._replies) > MAX_REPLIES:
+            await self.close(SLOW_READER)
+            return
+        kind: str | None = None
+        try:
+            if text is None:
+                raise BadFrame(InvalidFrame("Frames are text. Send JSON as a text frame."), None)
+            frame = parse_frame(text)
+            kind = frame.type
+            await self._handle(frame)
+        except BadFrame as bad:
+            self._error(bad.error, bad.in_reply_to)
+        except AtelierError as error:
+            self._error(error, kind)
+        except Exception as error:
+            logger.exception("a %s frame could not be handled", kind)
+            self._error(describe(error), kind)
+
+    async def _handle(self, frame: ClientFrame) -> None:
+        match frame:
+            case MessageFrame():
+                run = await self._runs.send(
+                    self._user,
+                    Send(
+                        content=frame.content,
+                        conversation_id=frame.conversation_id,
+                        message_id=frame.message_id,
+                        model=frame.model,
+                        on_busy=frame.on_busy,
+                    ),
+                )
+                await self._follow_sent(run)
+            case AttachFrame():
+                await self._follow(frame.run_id, frame.after)
+            case CancelFrame():
+                run = await self._runs.cancel(self._user, frame.run_id)
+                if run.id not in self._feeds:
+                    await self._follow(run.id, max(0, run.last_seq - 1))
+            case PingFrame():
+                self._reply(type="pong", **({} if frame.id is None else {"id": clean_json(frame.id)}))
+
+    async def _follow_sent(self, run: Run) -> None:
+        """Follow a run from its beginning; one that this socket follows already is only acknowledged again."""
+        if run.id in self._feeds:
+            self._reply(
+                type="accepted",
+                run_id=run.id,
+                conversation_id=run.conversation_id,
+                seq=1,
+                message_id=run.message_id,
+                queued=run.status == "queued",
+            )
+            return
+        await self._follow(run.id, 0)
+
+    async def _follow(self, run_id: str, after: int) -> None:
+        feed = await self._runs.attach(self._user, run_id, after, self._more.set)
+        if (earlier := self._feeds.pop(run_id, None)) is not None:
+            earlier.close()
+        self._feeds[run_id] = feed
+        self._more.set()
+
+    # --- out
+
+    def _reply(self, **fields: Any) -> None:
+        self._replies.append(to_json(fields))
+        self._more.set()
+
+    def _error(self, error: AtelierError, in_reply_to: str | None) -> None:
+        reply = {"in_reply_to": in_reply_to} if in_reply_to else {}
+        self._reply(type="error", **error.to_wire(), **reply)
+
+    async def _send_all(self) -> None:
+        """Send what there is, in order, and wait for more; give a client up that takes nothing."""
+        try:
+            while True:
+                await self._more.wait()
+                self._more.clear()
+                while self._replies or self._feeds:
+                    sent = await self._send_replies()
+                    for run_id, feed in list(self._feeds.items()):
+                        sent += await self._send_events(run_id, feed)
+                    if not sent:
+                        break
+        except TimeoutError:
+            logger.info("a client takes nothing any more and is let go")
+            await self.close(SLOW_READER)
+        except EventsGone:
+            await self.close(SLOW_READER)
+        except (RuntimeError, OSError) as error:
+            logger.debug("a socket ended while it was sent to: %s", error)
+
+    async def _send_replies(self) -> int:
+        sent = 0
+        while self._replies:
+            await self._send(self._replies.popleft())
+            sent += 1
+        return sent
+
+    async def _send_events(self, run_id: str, feed: IRunFeed) -> int:
+        events = feed.read(BATCH)
+        for event in events:
+            await self._send(event.json)
+        if feed.ended and self._feeds.get(run_id) is feed:
+            del self._feeds[run_id]
+            feed.close()
+        return len(events)
+
+    async def _send(self, text: str) -> None:
+        async with asyncio.timeout(SEND_SECONDS):
+            await self._websocket.send({"type": "websocket.send", "text": text})

@@ -1,0 +1,1 @@
+"""What the service drives: stores, run logs, model providers."""

@@ -1,0 +1,185 @@
+"""The lean reader of OpenAI's streaming wire: bytes in, pieces out, one assistant message at the end.
+
+It builds the message that langchain-openai would have built from the same stream (a test compares the two), without
+an object for every piece. It differs where langchain-openai guesses: arguments that are not whole JSON make
+an invalid call instead of being completed, and calls without an id or an index are kept.
+"""
+
+from typing import Any
+
+import orjson
+from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
+
+from app.adapters.outbound.llm_providers.errors import in_stream
+from app.core.domain.errors import ProviderUnavailable
+from app.core.domain.ids import new_id
+from app.core.domain.text import clean_json, clean_text
+from app.core.ports import IAnswerSink
+
+_KEPT = {"model": "model_name", "system_fingerprint": "system_fingerprint", "service_tier": "service_tier"}
+
+
+class StreamReader:
+    """Reads one streamed answer.
+
+    Attributes:
+        finished: whether the answer came to its end, and was not cut off.
+        done: whether the provider said that nothing follows.
+    """
+
+    def __init__(self, sink: IAnswerSink, *, provider: str, secret: str | None = None) -> None:
+        self._sink = sink
+        self._provider = provider
+        self._secret = secret
+        self._rest = b""
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._calls: list[_Call] = []
+        self._usage: dict[str, Any] | None = None
+        self._service_tier: str | None = None
+        self._response: dict[str, Any] = {}
+        self.finished = False
+        self.done = False
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body; whole lines are read at once.
+
+        Raises:
+            ProviderUnavailable: the provider sent an error, or something that is not JSON.
+        """
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        for line in lines:
+            if line.startswith(b"data:"):
+                self._event(line[5:].strip())
+
+    def close(self) -> None:
+        """The body has ended: read what stands in its last line.
+
+        Raises:
+            ProviderUnavailable: the answer was cut off.
+        """
+        if self._rest:
+            self.feed(b"\n")
+        if not self.finished:
+            raise ProviderUnavailable(f"{self._provider} cut its answer short. Try again.")
+
+    def message(self) -> AIMessage:
+        """The whole answer."""
+        valid: list[ToolCall] = []
+        invalid: list[InvalidToolCall] = []
+        for call in self._calls:
+            call.add_to(valid, invalid)
+        additional: dict[str, Any] = {}
+        if self._reasoning:
+            additional["reasoning_content"] = "".join(self._reasoning)
+        if self._refusal:
+            additional["refusal"] = "".join(self._refusal)
+        return AIMessage(
+            content="".join(self._text),
+            tool_calls=valid,
+            invalid_tool_calls=invalid,
+            usage_metadata=self._usage_metadata(),
+            additional_kwargs=additional,
+            response_metadata={"model_provider": "openai", **self._response},
+        )
+
+    def _event(self, data: bytes) -> None:
+        if data == b"[DONE]":
+            self.finished = self.done = True
+            return
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise ProviderUnavailable(f"{self._provider} sent something that is not JSON. Try again.") from error
+        if not isinstance(chunk, dict):
+            return
+        if chunk.get("error"):
+            raise in_stream(chunk["error"], provider=self._provider, secret=self._secret)
+        if usage := chunk.get("usage"):
+            self._usage = usage
+            self._service_tier = chunk.get("service_tier")
+        choices = chunk.get("choices")
+        if not choices:
+            return
+        choice = choices[0]
+        if delta := choice.get("delta"):
+            self._delta(delta)
+        if reason := choice.get("finish_reason"):
+            self.finished = True
+            self._response["finish_reason"] = reason
+            for key, name in _KEPT.items():
+                if value := chunk.get(key):
+                    self._response[name] = value
+
+    def _delta(self, delta: dict[str, Any]) -> None:
+        if piece := delta.get("content"):
+            piece = clean_text(piece)
+            self._text.append(piece)
+            self._sink.text(piece)
+        if piece := delta.get("reasoning_content") or delta.get("reasoning"):
+            piece = clean_text(piece)
+            self._reasoning.append(piece)
+            self._sink.reasoning(piece)
+        if piece := delta.get("refusal"):
+            piece = clean_text(piece)
+            self._refusal.append(piece)
+        for fragment in delta.get("tool_calls") or ():
+            self._call_for(fragment).add(fragment)
+
+    def _call_for(self, fragment: dict[str, Any]) -> "_Call":
+        """The call that a fragment belongs to: by index; a new id begins a new call where there is no index."""
+        index, call_id = fragment.get("index"), fragment.get("id")
+        if index is None:
+            if self._calls and (not call_id or call_id == self._calls[-1].id):
+                return self._calls[-1]
+        else:
+            for call in self._calls:
+                if call.index == index and (not call_id or not call.id or call_id == call.id):
+                    return call
+        call = _Call(index)
+        self._calls.append(call)
+        return call
+
+    def _usage_metadata(self) -> Any:
+        from langchain_openai.chat_models.base import (  # pyright: ignore[reportMissingTypeStubs]
+            _create_usage_metadata,  # pyright: ignore[reportPrivateUsage]
+        )
+
+        return None if self._usage is None else _create_usage_metadata(self._usage, self._service_tier)
+
+
+class _Call:
+    """A tool call while its fragments arrive."""
+
+    __slots__ = ("arguments", "id", "index", "name")
+
+    def __init__(self, index: int | None) -> None:
+        self.index = index
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+    def add(self, fragment: dict[str, Any]) -> None:
+        self.id = self.id or fragment.get("id") or ""
+        function = fragment.get("function") or {}
+        self.name += function.get("name") or ""
+        if arguments := function.get("arguments"):
+            self.arguments.append(arguments)
+
+    def add_to(self, valid: list[ToolCall], invalid: list[InvalidToolCall]) -> None:
+        """Put the finished call where it belongs."""
+        call_id = self.id or f"call_{new_id()}"
+        name = clean_text(self.name)
+        text = "".join(self.arguments)
+        try:
+            args = orjson.loads(text) if text.strip() else {}
+        except orjson.JSONDecodeError:
+            args = None
+        if isinstance(args, dict):
+            valid.append(ToolCall(id=call_id, name=name, args=clean_json(args), type="tool_call"))
+        else:
+            invalid.append(
+                InvalidToolCall(id=call_id, name=name, args=clean_text(text), error=None, type="invalid_tool_call")
+            )

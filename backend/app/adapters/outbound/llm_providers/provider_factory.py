@@ -1,0 +1,26 @@
+"""Providers by name, for programs that run the graph without the service."""
+
+from collections.abc import Sequence
+
+from langchain_core.tools import BaseTool
+
+from app.adapters.outbound.llm_providers.catalog import DEMO, OPENAI_MODEL, ModelCatalog
+from app.core.ports import ILLMProvider
+from app.settings import Settings
+
+
+class LLMProviderFactory:
+    """Makes providers."""
+
+    @staticmethod
+    def create_provider(provider_type: str | None = None, tools: Sequence[BaseTool] | None = None) -> ILLMProvider:
+        """The provider `provider_type` (`openai`, `demo`, or a whole `provider@model`) with `tools` bound to it.
+
+        Without a type it is the default model of the settings.
+
+        Raises:
+            UnknownModel, ProviderNotConfigured: there is no such provider, or its key is missing.
+        """
+        catalog = ModelCatalog(Settings())
+        names = {None: catalog.default, "openai": f"openai@{OPENAI_MODEL}", "demo": DEMO}
+        return catalog.provider(names.get(provider_type, provider_type or DEMO), tools or ())

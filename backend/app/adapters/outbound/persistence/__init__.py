@@ -1,0 +1,1 @@
+"""The stores, a folder each, behind the same ports."""

@@ -1,0 +1,300 @@
+"""The memory store: a real little store, with the same rules as the others and nothing on disk.
+
+Every method does its work without awaiting, so each is a transaction of its own. What goes in and out is copied:
+nobody can change what is stored by changing an object.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor, words_of
+from app.core.domain.conversation import Conversation, clip_spans
+from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
+from app.core.domain.ids import new_id
+from app.core.domain.message import Message, MessageRole
+from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.time import utc_now
+from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Step
+
+
+@dataclass(slots=True)
+class _Record:
+    """A conversation with all that belongs to it."""
+
+    conversation: Conversation
+    messages: dict[int, Message] = field(default_factory=dict[int, Message])
+    seqs: dict[str, int] = field(default_factory=dict[str, int])
+    last_seq: int = 0
+    lease: Lease | None = None
+    queue: list[tuple[int, datetime, str]] = field(default_factory=list[tuple[int, datetime, str]])
+
+    def append(self, message: Message) -> bool:
+        """Put `message` at the end of the active branch; whether it is new."""
+        known = self.seqs.get(message.id)
+        if known is not None:
+            message.seq, message.parent_id = known, self.messages[known].parent_id
+            return False
+        self.last_seq += 1
+        message.seq, message.parent_id = self.last_seq, self.conversation.head_message_id
+        self.put(message)
+        self.conversation.head_message_id = message.id
+        self.conversation.updated_at = utc_now()
+        return True
+
+    def put(self, message: Message) -> None:
+        seq = message.seq or 0
+        self.messages[seq] = message.model_copy(deep=True)
+        self.seqs[message.id] = seq
+
+    def between(self, first: int, last: int) -> list[Message]:
+        seqs = range(first, min(last, self.last_seq) + 1)
+        return [self.messages[seq].model_copy(deep=True) for seq in seqs if seq in self.messages]
+
+
+class MemoryStore:
+    """A store that is gone with its process."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, _Record] = {}
+        self.all_runs: dict[str, Run] = {}
+        self.conversations = _Conversations(self)
+        self.messages = _Messages(self)
+        self.runs = _Runs(self)
+
+    def record(self, conversation_id: str, user_id: str | None = None) -> _Record | None:
+        """What is stored of a conversation; with a user, only if it is theirs."""
+        record = self.records.get(conversation_id)
+        return record if record is not None and user_id in (None, record.conversation.user_id) else None
+
+    async def ping(self) -> None:
+        """Always there."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class _Conversations:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def create(self, conversation: Conversation) -> Conversation:
+        if conversation.id in self._store.records:
+            raise NotFound("There is no such conversation.")
+        self._store.records[conversation.id] = _Record(conversation.model_copy(deep=True))
+        return conversation
+
+    async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
+        record = self._store.record(conversation_id, user_id)
+        return None if record is None else record.conversation.model_copy(deep=True)
+
+    async def list(
+        self, user_id: str, *, limit: int, cursor: str | None = None, q: str | None = None, archived: bool | None = None
+    ) -> ConversationPage:
+        def key(conversation: Conversation) -> tuple[datetime, str]:
+            return (conversation.updated_at, conversation.id)
+
+        words = words_of(q)
+        found = [
+            record.conversation
+            for record in self._store.records.values()
+            if record.conversation.user_id == user_id
+            and archived in (None, record.conversation.archived)
+            and (not words or _matches(record, words))
+        ]
+        found.sort(key=key, reverse=True)
+        if cursor is not None:
+            start = decode_cursor(cursor)
+            found = [conversation for conversation in found if key(conversation) < start]
+        items = [conversation.model_copy(deep=True) for conversation in found[:limit]]
+        return ConversationPage(items, encode_cursor(items[-1]) if len(found) > limit else None)
+
+    async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
+        record = self._store.record(conversation_id, user_id)
+        if record is None:
+            return None
+        for key in ("title", "model", "system_prompt", "archived", "pinned"):
+            if key in changes:
+                setattr(record.conversation, key, changes[key])
+        record.conversation.updated_at = utc_now()
+        return record.conversation.model_copy(deep=True)
+
+    async def delete(self, conversation_id: str, user_id: str) -> bool:
+        if self._store.record(conversation_id, user_id) is None:
+            return False
+        del self._store.records[conversation_id]
+        runs = self._store.all_runs
+        for run in [run for run in runs.values() if run.conversation_id == conversation_id]:
+            del runs[run.id]
+        return True
+
+    async def increment_message_count(self, conversation_id: str, n: int) -> None:
+        if (record := self._store.record(conversation_id)) is not None:
+            record.conversation.message_count += n
+            record.conversation.updated_at = utc_now()
+
+    async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
+        taken = conversation.id in self._store.records
+        kept = conversation.model_copy(update={"id": new_id()} if taken else None, deep=True)
+        record = _Record(kept, last_seq=(messages[-1].seq or 0) if messages else 0)
+        for message in messages:
+            record.put(message.model_copy(update={"conversation_id": kept.id}))
+        self._store.records[kept.id] = record
+        return kept.model_copy(deep=True)
+
+
+class _Messages:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def create(self, message: Message) -> Message:
+        record = self._store.record(message.conversation_id)
+        if record is None:
+            raise NotFound("There is no such conversation.")
+        record.append(message)
+        return message
+
+    async def get_by_conversation_id(self, conversation_id: str) -> list[Message]:
+        record = self._store.record(conversation_id)
+        if record is None:
+            return []
+        spans = clip_spans(record.conversation.spans)
+        return [message for span in spans for message in record.between(*span)]
+
+    async def get_many(self, conversation_id: str, message_ids: Sequence[str]) -> list[Message]:
+        record = self._store.record(conversation_id)
+        if record is None:
+            return []
+        seqs = sorted(record.seqs[key] for key in set(message_ids) if key in record.seqs)
+        return [record.messages[seq].model_copy(deep=True) for seq in seqs]
+
+    async def page(
+        self, conversation: Conversation, *, limit: int, before: int | None = None, after: int | None = None
+    ) -> list[Message]:
+        record = self._store.record(conversation.id)
+        if record is None:
+            return []
+        spans = clip_spans(conversation.spans, before=before, after=after)
+        found = [message for span in spans for message in record.between(*span)]
+        return found[-limit:] if after is None else found[:limit]
+
+    async def all(self, conversation_id: str, *, limit: int, after: int = 0) -> list[Message]:
+        record = self._store.record(conversation_id)
+        return [] if record is None else record.between(after + 1, record.last_seq)[:limit]
+
+
+class _Runs:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def accept(self, acceptance: Acceptance) -> Accepted:
+        store, run, message = self._store, acceptance.run, acceptance.message
+        for earlier in store.all_runs.values():
+            if (earlier.user_id, earlier.message_id) == (run.user_id, message.id):
+                conversation = store.records[earlier.conversation_id].conversation
+                return Accepted(earlier.model_copy(deep=True), conversation.model_copy(deep=True), is_new=False)
+        record = self._record_for(acceptance)
+        if record.conversation.active_run_id and acceptance.on_busy is OnBusy.REJECT:
+            raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
+        if message.id in record.seqs:
+            raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
+        run.status = RunStatus.QUEUED
+        store.all_runs[run.id] = run.model_copy(deep=True)
+        record.queue.append((0 if acceptance.on_busy is OnBusy.INTERRUPT else 1, run.created_at, run.id))
+        if not record.conversation.active_run_id:
+            promoted = self._promote(record, acceptance.lease)
+            if promoted is not None and promoted.run.id == run.id:
+                return promoted
+        return Accepted(run, record.conversation.model_copy(deep=True))
+
+    def _record_for(self, acceptance: Acceptance) -> _Record:
+        records = self._store.records
+        if acceptance.create is not None:
+            if acceptance.create.id in records:
+                raise NotFound("There is no such conversation.")
+            records[acceptance.create.id] = _Record(acceptance.create.model_copy(deep=True))
+        record = self._store.record(acceptance.run.conversation_id, acceptance.run.user_id)
+        if record is None:
+            raise NotFound("There is no such conversation.")
+        return record
+
+    async def promote(self, conversation_id: str, lease: Lease) -> Accepted | None:
+        record = self._store.record(conversation_id)
+        return None if record is None or record.conversation.active_run_id else self._promote(record, lease)
+
+    def _promote(self, record: _Record, lease: Lease) -> Accepted | None:
+        conversation = record.conversation
+        for entry in sorted(record.queue):
+            record.queue.remove(entry)
+            run = self._store.all_runs[entry[2]]
+            message = Message(
+                id=run.message_id,
+                conversation_id=conversation.id,
+                role=MessageRole.USER,
+                content=run.request["content"],
+                created_at=run.created_at,
+            )
+            conversation.message_count += record.append(message)
+            if run.status is RunStatus.CANCELLED:
+                continue
+            run.status, run.started_at = RunStatus.RUNNING, utc_now()
+            conversation.active_run_id, record.lease = run.id, lease
+            return Accepted(run.model_copy(deep=True), conversation.model_copy(deep=True), message)
+        return None
+
+    async def commit(self, step: Step) -> bool:
+        record = self._store.record(step.run.conversation_id)
+        if (
+            record is None
+            or record.conversation.active_run_id != step.run.id
+            or record.lease is None
+            or record.lease.owner != step.owner
+        ):
+            raise LeaseLost("The run belongs to another process now.")
+        for message in step.messages:
+            record.conversation.message_count += record.append(message)
+        self._store.all_runs[step.run.id] = step.run.model_copy(deep=True)
+        if not step.run.status.ended:
+            return False
+        record.conversation.active_run_id, record.lease = None, None
+        return bool(record.queue)
+
+    async def get(self, run_id: str, user_id: str) -> Run | None:
+        run = self._store.all_runs.get(run_id)
+        return run.model_copy(deep=True) if run is not None and run.user_id == user_id else None
+
+    async def active(self, conversation_id: str) -> Run | None:
+        record = self._store.record(conversation_id)
+        run_id = record.conversation.active_run_id if record is not None else None
+        return self._store.all_runs[run_id].model_copy(deep=True) if run_id else None
+
+    async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:
+        run = self._store.all_runs.get(run_id)
+        if run is None or run.user_id != user_id or run.status is not RunStatus.QUEUED:
+            return None
+        run.status, run.ended_at = RunStatus.CANCELLED, utc_now()
+        return run.model_copy(deep=True)
+
+    async def renew(self, lease: Lease, conversation_ids: Sequence[str]) -> None:
+        for key in conversation_ids:
+            record = self._store.record(key)
+            if record is not None and record.lease is not None and record.lease.owner == lease.owner:
+                record.lease = lease
+
+    async def claim(self, lease: Lease, *, now: datetime) -> list[Accepted]:
+        claimed: list[Accepted] = []
+        for record in self._store.records.values():
+            conversation = record.conversation
+            if conversation.active_run_id and record.lease is not None and record.lease.owner != lease.owner:
+                record.lease = lease
+                run = self._store.all_runs[conversation.active_run_id]
+                claimed.append(Accepted(run.model_copy(deep=True), conversation.model_copy(deep=True)))
+            elif not conversation.active_run_id and (promoted := self._promote(record, lease)) is not None:
+                claimed.append(promoted)
+        return claimed
+
+
+def _matches(record: _Record, words: list[str]) -> bool:
+    texts = [record.conversation.title or "", *(message.text for message in record.messages.values())]
+    return any(all(any(c.startswith(w) for c in words_of(text)) for w in words) for text in texts)

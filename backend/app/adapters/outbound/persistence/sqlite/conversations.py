@@ -1,0 +1,140 @@
+"""Conversations in SQLite."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from app.adapters.outbound.persistence.rows import decode_cursor, dump, encode_cursor, words_of
+from app.adapters.outbound.persistence.sqlite.database import Database
+from app.adapters.outbound.persistence.sqlite.messages import insert_message
+from app.adapters.outbound.persistence.sqlite.rows import SEQ_BITS, to_conversation
+from app.core.domain.conversation import Conversation
+from app.core.domain.errors import NotFound
+from app.core.domain.ids import new_id
+from app.core.domain.message import Message
+from app.core.domain.time import to_micros, utc_now
+from app.core.ports import ConversationPage
+
+_INSERT = """
+    INSERT INTO conversations
+        (id, user_id, title, model, system_prompt, head_message_id, spans, message_count, last_seq, archived, pinned,
+         created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
+"""
+_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned")
+
+
+class SqliteConversations:
+    """An `IConversationRepository` over SQLite."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, conversation: Conversation) -> Conversation:
+        def job(connection: sqlite3.Connection) -> None:
+            if is_taken(connection, conversation.id):
+                raise NotFound("There is no such conversation.")
+            insert_conversation(connection, conversation)
+
+        await self._database.write(job)
+        return conversation
+
+    async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
+        row = await self._database.read(lambda connection: find(connection, conversation_id, user_id))
+        return None if row is None else to_conversation(row)
+
+    async def list(
+        self, user_id: str, *, limit: int, cursor: str | None = None, q: str | None = None, archived: bool | None = None
+    ) -> ConversationPage:
+        conditions, values = ["user_id = ?"], [user_id]
+        parameters: list[Any] = [*values]
+        if cursor is not None:
+            moment, last = decode_cursor(cursor)
+            conditions.append("(updated_at, id) < (?, ?)")
+            parameters += [to_micros(moment), last]
+        if archived is not None:
+            conditions.append("archived = ?")
+            parameters.append(archived)
+        if words := words_of(q):
+            conditions.append(
+                "(number IN (SELECT rowid >> ? FROM message_text WHERE message_text MATCH ?) OR "
+                + " AND ".join("words_begin(title, ?)" for _ in words)
+                + ")"
+            )
+            parameters += [SEQ_BITS, " ".join(f'"{word}"*' for word in words), *words]
+        query = (
+            f"SELECT * FROM conversations WHERE {' AND '.join(conditions)} ORDER BY updated_at DESC, id DESC LIMIT ?"  # noqa: S608 - conditions are literals
+        )
+
+        def job(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+            connection.create_function("words_begin", 2, _words_begin, deterministic=True)
+            return connection.execute(query, [*parameters, limit + 1]).fetchall()
+
+        found = [to_conversation(row) for row in await self._database.read(job)]
+        items = found[:limit]
+        return ConversationPage(items, encode_cursor(items[-1]) if len(found) > limit else None)
+
+    async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
+        chosen = {key: changes[key] for key in _SETTABLE if key in changes}
+        assignments = "".join(f"{key} = ?, " for key in chosen)
+        query = f"UPDATE conversations SET {assignments} updated_at = ? WHERE id = ? AND user_id = ? RETURNING *"  # noqa: S608 - keys are literals
+        values = [*chosen.values(), to_micros(utc_now()), conversation_id, user_id]
+        row = await self._database.write(lambda connection: connection.execute(query, values).fetchone())
+        return None if row is None else to_conversation(row)
+
+    async def delete(self, conversation_id: str, user_id: str) -> bool:
+        query = "DELETE FROM conversations WHERE id = ? AND user_id = ?"
+        values = (conversation_id, user_id)
+        return await self._database.write(lambda connection: connection.execute(query, values).rowcount > 0)
+
+    async def increment_message_count(self, conversation_id: str, n: int) -> None:
+        query = "UPDATE conversations SET message_count = message_count + ?, updated_at = ? WHERE id = ?"
+        values = (n, to_micros(utc_now()), conversation_id)
+        await self._database.write(lambda connection: connection.execute(query, values))
+
+    async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
+        def job(connection: sqlite3.Connection) -> Conversation:
+            taken = is_taken(connection, conversation.id)
+            kept = conversation.model_copy(update={"id": new_id()}) if taken else conversation
+            last_seq = (messages[-1].seq or 0) if messages else 0
+            number = insert_conversation(connection, kept, last_seq)
+            for message in messages:
+                insert_message(connection, number, message)
+            return kept
+
+        return await self._database.write(job)
+
+
+def find(connection: sqlite3.Connection, conversation_id: str, user_id: str | None) -> sqlite3.Row | None:
+    """The row of a conversation; with a user, only if it is theirs."""
+    row = connection.execute("SELECT * FROM conversations WHERE id = ?", (conversation_id,)).fetchone()
+    return row if row is not None and user_id in (None, row["user_id"]) else None
+
+
+def is_taken(connection: sqlite3.Connection, conversation_id: str) -> bool:
+    """Whether anybody has a conversation of that id."""
+    return connection.execute("SELECT 1 FROM conversations WHERE id = ?", (conversation_id,)).fetchone() is not None
+
+
+def insert_conversation(connection: sqlite3.Connection, conversation: Conversation, last_seq: int = 0) -> int:
+    """Store a new conversation; its number."""
+    values = (
+        conversation.id,
+        conversation.user_id,
+        conversation.title,
+        conversation.model,
+        conversation.system_prompt,
+        conversation.head_message_id,
+        dump(conversation.spans),
+        conversation.message_count,
+        last_seq,
+        conversation.archived,
+        conversation.pinned,
+        to_micros(conversation.created_at),
+        to_micros(conversation.updated_at),
+    )
+    return connection.execute(_INSERT, values).fetchone()[0]
+
+
+def _words_begin(title: str | None, word: str) -> bool:
+    return any(candidate.startswith(word) for candidate in words_of(title))

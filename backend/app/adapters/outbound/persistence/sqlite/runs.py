@@ -1,0 +1,216 @@
+"""Runs in SQLite: acceptance, steps, queues and leases, each in one transaction."""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+
+from app.adapters.outbound.persistence.rows import dump
+from app.adapters.outbound.persistence.sqlite.conversations import find, insert_conversation, is_taken
+from app.adapters.outbound.persistence.sqlite.database import Database
+from app.adapters.outbound.persistence.sqlite.messages import append
+from app.adapters.outbound.persistence.sqlite.rows import to_conversation, to_run
+from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
+from app.core.domain.message import Message, MessageRole
+from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.time import to_micros, utc_now
+from app.core.ports import Acceptance, Accepted, Lease, Step
+
+_RUN = "SELECT runs.*, conversations.id AS conversation_id FROM runs JOIN conversations ON conversations.number = conversation"
+
+_MESSAGE = "SELECT 1 FROM messages WHERE conversation = ? AND id = ?"
+
+
+class SqliteRuns:
+    """An `IRunRepository` over SQLite."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def accept(self, acceptance: Acceptance) -> Accepted:
+        return await self._database.write(lambda connection: _accept(connection, acceptance))
+
+    async def promote(self, conversation_id: str, lease: Lease) -> Accepted | None:
+        def job(connection: sqlite3.Connection) -> Accepted | None:
+            row = find(connection, conversation_id, None)
+            return None if row is None or row["active_run_id"] else _promote(connection, row, lease)
+
+        return await self._database.write(job)
+
+    async def commit(self, step: Step) -> bool:
+        return await self._database.write(lambda connection: _commit(connection, step))
+
+    async def get(self, run_id: str, user_id: str) -> Run | None:
+        query = f"{_RUN} WHERE runs.id = ? AND runs.user_id = ?"
+        values = (run_id, user_id)
+        row = await self._database.read(lambda connection: connection.execute(query, values).fetchone())
+        return None if row is None else to_run(row, row["conversation_id"])
+
+    async def active(self, conversation_id: str) -> Run | None:
+        query = f"{_RUN} WHERE runs.id = (SELECT active_run_id FROM conversations WHERE id = ?)"
+        values = (conversation_id,)
+        row = await self._database.read(lambda connection: connection.execute(query, values).fetchone())
+        return None if row is None else to_run(row, row["conversation_id"])
+
+    async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:
+        def job(connection: sqlite3.Connection) -> sqlite3.Row | None:
+            changed = connection.execute(
+                "UPDATE runs SET status = 'cancelled', ended_at = ? WHERE id = ? AND user_id = ? AND status = 'queued'",
+                (to_micros(utc_now()), run_id, user_id),
+            )
+            return connection.execute(f"{_RUN} WHERE runs.id = ?", (run_id,)).fetchone() if changed.rowcount else None
+
+        row = await self._database.write(job)
+        return None if row is None else to_run(row, row["conversation_id"])
+
+    async def renew(self, lease: Lease, conversation_ids: Sequence[str]) -> None:
+        values = [(to_micros(lease.expires_at), key, lease.owner) for key in conversation_ids]
+        query = "UPDATE conversations SET lease_expires_at = ? WHERE id = ? AND lease_owner = ?"
+        await self._database.write(lambda connection: connection.executemany(query, values))
+
+    async def claim(self, lease: Lease, *, now: datetime) -> list[Accepted]:
+        # The data folder belongs to one process, so a run of another owner has lost its process, whatever its lease says.
+        def job(connection: sqlite3.Connection) -> list[Accepted]:
+            claimed: list[Accepted] = []
+            rows = connection.execute(
+                "SELECT * FROM conversations WHERE active_run_id IS NOT NULL AND lease_owner <> ?", (lease.owner,)
+            ).fetchall()
+            for row in rows:
+                _take_lease(connection, row["number"], row["active_run_id"], lease)
+                run = connection.execute(f"{_RUN} WHERE runs.id = ?", (row["active_run_id"],)).fetchone()
+                claimed.append(Accepted(to_run(run, row["id"]), to_conversation(row)))
+            idle = connection.execute(
+                "SELECT * FROM conversations WHERE active_run_id IS NULL"
+                " AND number IN (SELECT conversation FROM runs WHERE place_in_queue IS NOT NULL)"
+            ).fetchall()
+            claimed += filter(None, (_promote(connection, row, lease) for row in idle))
+            return claimed
+
+        return await self._database.write(job)
+
+
+def _accept(connection: sqlite3.Connection, acceptance: Acceptance) -> Accepted:
+    run, message = acceptance.run, acceptance.message
+    earlier = connection.execute(f"{_RUN} WHERE runs.user_id = ? AND message_id = ?", (run.user_id, message.id)).fetchone()
+    if earlier is not None:
+        first = to_run(earlier, earlier["conversation_id"])
+        row = find(connection, first.conversation_id, run.user_id)
+        assert row is not None
+        return Accepted(first, to_conversation(row), is_new=False)
+
+    if acceptance.create is not None:
+        if is_taken(connection, acceptance.create.id):
+            raise NotFound("There is no such conversation.")
+        insert_conversation(connection, acceptance.create)
+    row = find(connection, run.conversation_id, run.user_id)
+    if row is None:
+        raise NotFound("There is no such conversation.")
+    if row["active_run_id"] and acceptance.on_busy is OnBusy.REJECT:
+        raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
+    if connection.execute(_MESSAGE, (row["number"], message.id)).fetchone() is not None:
+        raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
+    run.status = RunStatus.QUEUED
+    _insert_run(connection, row["number"], run, place_in_queue=0 if acceptance.on_busy is OnBusy.INTERRUPT else 1)
+    if not row["active_run_id"]:
+        promoted = _promote(connection, row, acceptance.lease)
+        if promoted is not None and promoted.run.id == run.id:
+            return promoted
+    return Accepted(run, to_conversation(row))
+
+
+def _promote(connection: sqlite3.Connection, row: sqlite3.Row, lease: Lease) -> Accepted | None:
+    """Begin the next run in the queue of the idle conversation `row`."""
+    number, last_seq, head, count = row["number"], row["last_seq"], row["head_message_id"], row["message_count"]
+    waiting = connection.execute(
+        f"{_RUN} WHERE conversation = ? AND place_in_queue IS NOT NULL ORDER BY place_in_queue, runs.created_at, runs.id",
+        (number,),
+    ).fetchall()
+    for waiting_row in waiting:
+        run = to_run(waiting_row, row["id"])
+        message = Message(
+            id=run.message_id,
+            conversation_id=row["id"],
+            role=MessageRole.USER,
+            content=run.request["content"],
+            created_at=run.created_at,
+        )
+        added = append(connection, number, last_seq, head, [message])
+        last_seq, head, count = last_seq + added, message.id, count + added
+        connection.execute("UPDATE conversations SET message_count = ? WHERE number = ?", (count, number))
+        if run.status is RunStatus.CANCELLED:
+            connection.execute("UPDATE runs SET place_in_queue = NULL WHERE id = ?", (run.id,))
+            continue
+        run.status, run.started_at = RunStatus.RUNNING, utc_now()
+        connection.execute(
+            "UPDATE runs SET place_in_queue = NULL, status = ?, started_at = ?, request = NULL WHERE id = ?",
+            (run.status.value, to_micros(run.started_at), run.id),
+        )
+        _take_lease(connection, number, run.id, lease)
+        current = find(connection, row["id"], None)
+        assert current is not None
+        return Accepted(run, to_conversation(current), message)
+    return None
+
+
+def _commit(connection: sqlite3.Connection, step: Step) -> bool:
+    run = step.run
+    row = connection.execute(
+        "SELECT number, last_seq, head_message_id, active_run_id, lease_owner FROM conversations WHERE id = ?",
+        (run.conversation_id,),
+    ).fetchone()
+    if row is None or row["active_run_id"] != run.id or row["lease_owner"] != step.owner:
+        raise LeaseLost("The run belongs to another process now.")
+    number = row["number"]
+    added = append(connection, number, row["last_seq"], row["head_message_id"], step.messages)
+    connection.execute(
+        "UPDATE runs SET status = ?, answer_id = ?, last_message_id = ?, finish_reason = ?, usage = ?, error = ?,"
+        " last_seq = ?, outline = ?, ended_at = ? WHERE id = ?",
+        (
+            run.status.value,
+            run.answer_id,
+            run.last_message_id,
+            run.finish_reason,
+            dump(run.usage) if run.usage else None,
+            dump(run.error) if run.error else None,
+            run.last_seq,
+            dump(run.outline),
+            None if run.ended_at is None else to_micros(run.ended_at),
+            run.id,
+        ),
+    )
+    release = "active_run_id = NULL, lease_owner = NULL, lease_expires_at = NULL," if run.status.ended else ""
+    connection.execute(
+        f"UPDATE conversations SET {release} message_count = message_count + ? WHERE number = ?",  # noqa: S608
+        (added, number),
+    )
+    if not run.status.ended:
+        return False
+    waiting = "SELECT 1 FROM runs WHERE conversation = ? AND place_in_queue IS NOT NULL LIMIT 1"
+    return connection.execute(waiting, (number,)).fetchone() is not None
+
+
+def _take_lease(connection: sqlite3.Connection, number: int, run_id: str, lease: Lease) -> None:
+    connection.execute(
+        "UPDATE conversations SET active_run_id = ?, lease_owner = ?, lease_expires_at = ? WHERE number = ?",
+        (run_id, lease.owner, to_micros(lease.expires_at), number),
+    )
+
+
+def _insert_run(connection: sqlite3.Connection, number: int, run: Run, place_in_queue: int) -> None:
+    connection.execute(
+        "INSERT INTO runs (id, conversation, user_id, message_id, status, place_in_queue, model, answer_id, request,"
+        " last_seq, outline, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run.id,
+            number,
+            run.user_id,
+            run.message_id,
+            run.status.value,
+            place_in_queue,
+            run.model,
+            run.answer_id,
+            dump(run.request),
+            run.last_seq,
+            dump(run.outline),
+            to_micros(run.created_at),
+        ),
+    )

@@ -1,0 +1,116 @@
+"""The events of runs in this process's memory: a bounded list a run, kept for a while after its end."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from app.core.domain.event import RunEvent
+from app.core.ports.run_log import EventsGone, IRunFeed
+
+EVENTS_A_RUN = 20_000
+ENDED_RUNS = 256
+ENDED_EVENTS = 50_000
+"""Ended runs, and their events in all, that stay at hand; older ones are told again from the store."""
+
+
+class MemoryRunLog:
+    """An `IRunLog` for one process."""
+
+    def __init__(self, *, events_a_run: int = EVENTS_A_RUN, ended_runs: int = ENDED_RUNS) -> None:
+        self._events_a_run = events_a_run
+        self._ended_runs = ended_runs
+        self._rings: dict[str, _Ring] = {}
+        self._ended: OrderedDict[str, int] = OrderedDict()
+        self._ended_events = 0
+
+    def append(self, event: RunEvent) -> None:
+        """Add the run's next event, and wake who listens."""
+        run_id: str = event.data["run_id"]
+        ring = self._rings.get(run_id)
+        if ring is None:
+            ring = self._rings[run_id] = _Ring()
+        ring.append(event, self._events_a_run)
+        if event.ends:
+            self._ended[run_id] = len(ring.events)
+            self._ended_events += len(ring.events)
+            while len(self._ended) > self._ended_runs or self._ended_events > ENDED_EVENTS:
+                oldest, events = self._ended.popitem(last=False)
+                self._ended_events -= events
+                self._rings.pop(oldest, None)
+
+    async def follow(self, run_id: str, after: int, wake: Callable[[], None]) -> IRunFeed | None:
+        """A feed from `after` on; None where the run is unknown here, or those events are gone."""
+        ring = self._rings.get(run_id)
+        if ring is None or not ring.reaches(after):
+            return None
+        return _Feed(ring, after, wake)
+
+
+class _Ring:
+    """The events of one run, oldest first; the oldest go when there are too many."""
+
+    def __init__(self) -> None:
+        self.events: list[RunEvent] = []
+        self.dropped = 0
+        self.lost_seq = 0
+        self.ended = False
+        self.wakes: list[Callable[[], None]] = []
+
+    def append(self, event: RunEvent, limit: int) -> None:
+        events = self.events
+        if not events and not self.dropped and event.seq > 1:
+            self.lost_seq = event.seq - 1  # a run that another process began
+        events.append(event)
+        self.ended = event.ends
+        if len(events) > limit:
+            half = limit // 2
+            self.lost_seq = events[half - 1].seq
+            del events[:half]
+            self.dropped += half
+        for wake in self.wakes:
+            wake()
+
+    def reaches(self, after: int) -> bool:
+        """Whether every event after number `after` is here."""
+        return after >= self.lost_seq
+
+    def index_after(self, seq: int) -> int:
+        """The place, counted from the run's first event, of the first event whose number is greater than `seq`."""
+        low, high = 0, len(self.events)
+        while low < high:
+            middle = (low + high) // 2
+            if self.events[middle].seq <= seq:
+                low = middle + 1
+            else:
+                high = middle
+        return self.dropped + low
+
+
+class _Feed:
+    """One listener's place in a ring."""
+
+    def __init__(self, ring: _Ring, after: int, wake: Callable[[], None]) -> None:
+        self._ring = ring
+        self._next = ring.index_after(after)
+        self._wake = wake
+        ring.wakes.append(wake)
+
+    def read(self, limit: int) -> list[RunEvent]:
+        """The next events, at most `limit`."""
+        ring = self._ring
+        start = self._next - ring.dropped
+        if start < 0:
+            raise EventsGone
+        batch = ring.events[start : start + limit]
+        self._next += len(batch)
+        return batch
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run's last event has been read."""
+        ring = self._ring
+        return ring.ended and self._next >= ring.dropped + len(ring.events)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._wake in self._ring.wakes:
+            self._ring.wakes.remove(self._wake)

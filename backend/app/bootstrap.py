@@ -1,0 +1,125 @@
+"""The one place that knows everybody: settings become adapters, adapters become services."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from app.adapters.inbound.rest.services import Services
+from app.adapters.inbound.websocket_handler import WebSocketHandler
+from app.adapters.outbound.llm_providers.catalog import ModelCatalog
+from app.adapters.outbound.persistence.sqlite import open_sqlite
+from app.adapters.outbound.run_log.memory import MemoryRunLog
+from app.adapters.outbound.run_log.metered import MeteredRunLog
+from app.adapters.outbound.token_file import load_or_make_token
+from app.core.ports import IAgent, ITurnRecorder, Store, Turn
+from app.core.services.accounts import IAccounts, LocalAccounts, OpenAccounts
+from app.core.services.history import HistoryService
+from app.core.services.runs import RunLimits, RunService
+from app.settings import AuthMode, Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """The running application: what its wires use."""
+
+    services: Services
+    sockets: WebSocketHandler
+
+
+@asynccontextmanager
+async def run_application(settings: Settings, accounts: IAccounts, catalog: ModelCatalog) -> AsyncIterator[Application]:
+    """Open the store, take over what a process before left, and close everything at the end.
+
+    Raises:
+        StorageUnavailable: the store cannot be used; the message names the setting to change.
+    """
+    store = await open_store(settings)
+    try:
+        agent = WarmingAgent(catalog, settings.max_tool_rounds)
+        log = MeteredRunLog(MemoryRunLog())
+        limits = RunLimits(
+            context_tokens=settings.context_tokens, system_prompt=settings.system_prompt, max_runs=settings.max_runs
+        )
+        runs = RunService(store, log, agent, catalog, limits)
+        services = Services(
+            runs=runs,
+            history=HistoryService(store, catalog),
+            catalog=catalog,
+            accounts=accounts,
+            store=store,
+        )
+        agent.begin()
+        await runs.start()
+        try:
+            yield Application(services, WebSocketHandler(runs))
+        finally:
+            await runs.stop()
+            await agent.stop()
+            await catalog.close()
+    finally:
+        await store.close()
+
+
+def make_accounts(settings: Settings) -> tuple[IAccounts, str | None]:
+    """Who may use the service, and the token to show to the one who starts it.
+
+    Raises:
+        StorageUnavailable: the token cannot be kept.
+    """
+    if settings.auth_mode is AuthMode.NONE:
+        return OpenAccounts(), None
+    given = settings.atelier_token
+    token = given.get_secret_value() if given is not None else load_or_make_token(settings.data_dir)
+    return LocalAccounts(token), token
+
+
+async def open_store(settings: Settings) -> Store:
+    """MongoDB where it is configured, else the SQLite file in the data folder.
+
+    Raises:
+        StorageUnavailable: it cannot be used; the message names the setting to change.
+    """
+    if settings.mongodb_url is not None:
+        from app.adapters.outbound.persistence.mongo import open_mongo
+
+        return await open_mongo(
+            settings.mongodb_url.get_secret_value(), settings.mongodb_database, driver=settings.mongodb_driver.value
+        )
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return await asyncio.to_thread(open_sqlite, settings.data_dir)
+
+
+class WarmingAgent:
+    """The LangGraph agent, imported beside the start of the service: whoever is first waits for what is left of it."""
+
+    def __init__(self, catalog: ModelCatalog, max_tool_rounds: int) -> None:
+        self._catalog = catalog
+        self._max_tool_rounds = max_tool_rounds
+        self._made: asyncio.Task[IAgent] | None = None
+
+    def begin(self) -> None:
+        """Import and build the agent in a thread."""
+        self._made = asyncio.create_task(asyncio.to_thread(self._make))
+
+    async def stop(self) -> None:
+        """Wait for an import that has begun: a thread cannot be stopped in the middle of one."""
+        if self._made is not None:
+            await asyncio.gather(self._made, return_exceptions=True)
+
+    async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
+        """Run `turn` with the agent, once that is there."""
+        assert self._made is not None
+        agent = self._made.result() if self._made.done() else await asyncio.shield(self._made)
+        await agent.run(turn, recorder)
+
+    def _make(self) -> IAgent:
+        from app.langgraph.agent import LangGraphAgent
+        from app.langgraph.tools import MATH_TOOLS
+
+        agent = LangGraphAgent(self._catalog, MATH_TOOLS, max_tool_rounds=self._max_tool_rounds)
+        self._catalog.warm_up()
+        return agent

@@ -1,0 +1,1 @@
+"""What things are: messages, conversations, runs, events, users and errors."""

@@ -1,0 +1,86 @@
+"""A message of a conversation: what was said, by whom, and what belongs to it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.core.domain.ids import new_id
+from app.core.domain.time import utc_now
+
+Content = str | list[dict[str, Any]]
+"""Text, or a list of parts such as `{"type": "text", "text": …}` and `{"type": "image_url", …}`."""
+
+
+class MessageRole(StrEnum):
+    """Who speaks."""
+
+    USER = "user"
+    ASSISTANT = "assistant"
+    SYSTEM = "system"
+    TOOL = "tool"
+
+
+class Message(BaseModel):
+    """One message. Stored once, never changed: edits and new answers make branches.
+
+    Attributes:
+        seq: the place in the conversation, from 1; None until it is stored.
+        parent_id: the message that this one answers or follows; None for the first.
+        metadata: on assistant messages `tool_calls`, `model`, `usage`, `finish_reason`; on tool messages
+            `tool_call_id`, `name`, `status`; `partial` where an answer was cut short.
+    """
+
+    model_config = ConfigDict(use_enum_values=False)
+
+    conversation_id: str
+    role: MessageRole
+    content: Content = ""
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+    id: str = Field(default_factory=new_id)
+    seq: int | None = None
+    parent_id: str | None = None
+    created_at: datetime = Field(default_factory=utc_now)
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _metadata_may_be_left_out(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+    @property
+    def text(self) -> str:
+        """The text of the message, without images and other parts."""
+        return text_of(self.content)
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The calls of an assistant message: `{id, name, args, type: "tool_call"}` each."""
+        calls = self.metadata.get("tool_calls")
+        return cast("list[dict[str, Any]]", calls) if isinstance(calls, list) else []
+
+    @property
+    def tool_call_id(self) -> str | None:
+        """The call that a tool message answers."""
+        return self.metadata.get("tool_call_id")
+
+    def to_wire(self) -> dict[str, Any]:
+        """The message as every JSON surface shows it."""
+        return {
+            "id": self.id,
+            "conversation_id": self.conversation_id,
+            "seq": self.seq,
+            "parent_id": self.parent_id,
+            "role": self.role.value,
+            "content": self.content,
+            "metadata": self.metadata,
+            "created_at": self.created_at,
+        }
+
+
+def text_of(content: Content) -> str:
+    """The text in `content`: itself, or its text parts joined by line feeds."""
+    if isinstance(content, str):
+        return content
+    texts = (part.get("text") for part in content if part.get("type") == "text")
+    return "\n".join(text for text in texts if isinstance(text, str))

@@ -1,0 +1,88 @@
+"""A run: one turn of the agent on one conversation, from its acceptance to its end."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from app.core.domain.ids import new_id
+from app.core.domain.time import utc_now
+
+
+OutlineEntry = list[Any]
+"""One or more events of a run in short: `[seq of the first, type, …]`."""
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. `queued` waits behind another run of its conversation."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can happen in the run any more."""
+        return self in (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+
+
+class OnBusy(StrEnum):
+    """What becomes of a message whose conversation has a run already."""
+
+    REJECT = "reject"
+    QUEUE = "queue"
+    INTERRUPT = "interrupt"
+
+
+class Run(BaseModel):
+    """A run and how it ended.
+
+    Attributes:
+        model: `provider@model`, resolved when the run was accepted.
+        message_id: the user message that began it; with the owner, the key that makes sending idempotent.
+        request: what is needed to begin the turn after a restart: the user message's content and options.
+        answer_id: the id that the next assistant message will be stored under, known before it is written,
+            so that a process that takes over can void what was streamed under it.
+        last_seq: the number of the run's last event when it was last stored.
+        outline: the run's events without what the stored messages say anyway (core/services/replay.py), so that
+            they can be told again, number for number, when the log no longer has them.
+    """
+
+    id: str = Field(default_factory=new_id)
+    conversation_id: str
+    user_id: str
+    status: RunStatus = RunStatus.RUNNING
+    model: str
+    message_id: str
+    answer_id: str = Field(default_factory=new_id)
+    request: dict[str, Any] = Field(default_factory=dict[str, Any])
+    last_message_id: str | None = None
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    last_seq: int = 0
+    outline: list[OutlineEntry] = Field(default_factory=list[OutlineEntry])
+    created_at: datetime = Field(default_factory=utc_now)
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """The run as every JSON surface shows it."""
+        return {
+            "id": self.id,
+            "conversation_id": self.conversation_id,
+            "status": self.status.value,
+            "model": self.model,
+            "message_id": self.message_id,
+            "last_message_id": self.last_message_id,
+            "finish_reason": self.finish_reason,
+            "usage": self.usage,
+            "error": self.error,
+            "created_at": self.created_at,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+        }

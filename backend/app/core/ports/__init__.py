@@ -1,0 +1,39 @@
+"""What the application needs from outside, as protocols: adapters implement them, the bootstrap chooses."""
+
+from app.core.ports.agent import IAgent, ITurnRecorder, Turn
+from app.core.ports.llm import IAnswerSink, IChatModel, ILLMProvider, IModelCatalog, ModelInfo
+from app.core.ports.repositories import (
+    Acceptance,
+    Accepted,
+    ConversationPage,
+    IConversationRepository,
+    IMessageRepository,
+    IRunRepository,
+    Lease,
+    Step,
+    Store,
+)
+from app.core.ports.run_log import EventsGone, IRunFeed, IRunLog
+
+__all__ = [
+    "Acceptance",
+    "Accepted",
+    "ConversationPage",
+    "EventsGone",
+    "IAgent",
+    "IAnswerSink",
+    "IChatModel",
+    "IConversationRepository",
+    "ILLMProvider",
+    "IMessageRepository",
+    "IModelCatalog",
+    "IRunFeed",
+    "IRunLog",
+    "IRunRepository",
+    "ITurnRecorder",
+    "Lease",
+    "ModelInfo",
+    "Step",
+    "Store",
+    "Turn",
+]

@@ -1,0 +1,59 @@
+"""What the application asks of an agent: to carry a turn from where its history stands to its end."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.core.domain.message import Message
+from app.core.ports.llm import IAnswerSink
+
+
+class ITurnRecorder(IAnswerSink, Protocol):
+    """What an agent reports of a turn. Whatever it reports as finished is stored when the call returns."""
+
+    def begin_answer(self) -> str:
+        """A new assistant message begins; its id, under which its pieces are sent."""
+        ...
+
+    async def calls_tools(self, message: Message) -> None:
+        """The assistant message is finished and calls tools."""
+        ...
+
+    def tool_progress(self, tool_call_id: str, **progress: Any) -> None:
+        """A tool says how far it is: `progress`, `total`, `text`, `preview`."""
+        ...
+
+    async def tool_finished(self, message: Message) -> None:
+        """A tool has answered; `message` is its TOOL message."""
+        ...
+
+    async def close(self, messages: Sequence[Message]) -> None:
+        """The turn is over: store what is not stored yet, and the end of the run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn to run.
+
+    Attributes:
+        history: what the model is to see, oldest first, every call with its result; ends with the message to go on from.
+    """
+
+    run_id: str
+    conversation_id: str
+    user_id: str
+    model: str
+    history: Sequence[Message]
+
+
+class IAgent(Protocol):
+    """Runs turns."""
+
+    async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
+        """Run `turn` to its end and report all of it to `recorder`.
+
+        Raises:
+            AtelierError: the turn cannot come to an answer; what was reported as finished stays.
+        """
+        ...

@@ -1,0 +1,229 @@
+"""What the application asks of a store. Every adapter passes the same contract tests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from app.core.domain.conversation import Conversation
+from app.core.domain.message import Message
+from app.core.domain.run import OnBusy, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of one process to drive a run, until it expires."""
+
+    owner: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """A turn that somebody asks for.
+
+    Attributes:
+        run: the run to make; its `conversation_id` names the conversation.
+        message: the user message that begins it.
+        create: the conversation to make for it, or None where it must exist.
+    """
+
+    run: Run
+    message: Message
+    on_busy: OnBusy
+    lease: Lease
+    create: Conversation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of an `Acceptance`, or a queued run whose turn has come.
+
+    Attributes:
+        run: the run; `queued` where it waits, `running` where this process holds its lease.
+        conversation: the conversation as it is now.
+        message: the stored user message; None while the run is queued and for a run that was there before.
+        is_new: False where the same message had been accepted before; `run` is then the first run.
+    """
+
+    run: Run
+    conversation: Conversation
+    message: Message | None = None
+    is_new: bool = True
+
+
+@dataclass(slots=True)
+class Step:
+    """What a run has to store at once: finished messages and the run as it stands after them.
+
+    The messages get their `seq` and `parent_id` from the store. A run that has ended gives its lease back.
+    """
+
+    run: Run
+    owner: str
+    messages: Sequence[Message] = field(default_factory=tuple[Message, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationPage:
+    """Some conversations, newest activity first, and where to go on."""
+
+    items: list[Conversation]
+    next_cursor: str | None
+
+
+class IMessageRepository(Protocol):
+    """The messages of conversations."""
+
+    async def create(self, message: Message) -> Message:
+        """Append `message` to the active branch of its conversation; the same id twice stores it once.
+
+        Raises:
+            NotFound: there is no such conversation.
+        """
+        ...
+
+    async def get_by_conversation_id(self, conversation_id: str) -> list[Message]:
+        """The active branch, whole, oldest first."""
+        ...
+
+    async def get_many(self, conversation_id: str, message_ids: Sequence[str]) -> list[Message]:
+        """Those of the messages that exist, on whatever branch they are, in order of `seq`."""
+        ...
+
+    async def page(
+        self, conversation: Conversation, *, limit: int, before: int | None = None, after: int | None = None
+    ) -> list[Message]:
+        """At most `limit` messages of the active branch, oldest first.
+
+        With `after` the first ones whose `seq` is greater, else the last ones (whose `seq` is smaller than `before`).
+        """
+        ...
+
+    async def all(self, conversation_id: str, *, limit: int, after: int = 0) -> list[Message]:
+        """At most `limit` messages of all branches, in order of `seq`, from the first whose `seq` is greater than `after`."""
+        ...
+
+
+class IConversationRepository(Protocol):
+    """Conversations. Each belongs to a user, and nobody else can find it."""
+
+    async def create(self, conversation: Conversation) -> Conversation:
+        """Store a new, empty conversation.
+
+        Raises:
+            NotFound: the id is taken (by whom is not said).
+        """
+        ...
+
+    async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
+        """The conversation, if `user_id` owns it."""
+        ...
+
+    async def list(
+        self, user_id: str, *, limit: int, cursor: str | None = None, q: str | None = None, archived: bool | None = None
+    ) -> ConversationPage:
+        """A user's conversations, newest activity first.
+
+        With `q` only those whose title, or the text of one of whose messages, has for each word of `q` a word
+        that begins with it; upper and lower case are one.
+
+        Raises:
+            InvalidFrame: `cursor` is not one that this service gave out.
+        """
+        ...
+
+    async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
+        """Set some of `title, model, system_prompt, archived, pinned`; None where there is no such conversation."""
+        ...
+
+    async def delete(self, conversation_id: str, user_id: str) -> bool:
+        """Delete it with its messages and runs; False where there is no such conversation."""
+        ...
+
+    async def increment_message_count(self, conversation_id: str, n: int) -> None:
+        """Add `n` to the number of messages that `create` of the messages' repository does not count."""
+        ...
+
+    async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
+        """Store a conversation with its messages at once, or nothing of it; a conversation id that is taken is replaced.
+
+        The messages have `seq` and `parent_id`, rise in `seq`, and their ids are unique.
+        """
+        ...
+
+
+class IRunRepository(Protocol):
+    """Runs, the queue of each conversation, and the lease that lets one process drive a conversation."""
+
+    async def accept(self, acceptance: Acceptance) -> Accepted:
+        """Store the user message and its run, and take the conversation's lease; or queue the run behind another.
+
+        The same message id of the same user again changes nothing and gives the first run.
+
+        Raises:
+            NotFound: there is no such conversation for this user.
+            ConversationBusy: it has a run, and `on_busy` is `reject`.
+        """
+        ...
+
+    async def promote(self, conversation_id: str, lease: Lease) -> Accepted | None:
+        """Begin the next queued run of a conversation that has none: store its user message and take the lease.
+
+        The message of a queued run that was cancelled is stored too, and its turn passed over.
+        """
+        ...
+
+    async def commit(self, step: Step) -> bool:
+        """Store a step, all of it or nothing; storing a message again under its id changes nothing.
+
+        Returns:
+            Whether the run has ended and another one is queued behind it.
+
+        Raises:
+            LeaseLost: another process owns the conversation now.
+        """
+        ...
+
+    async def get(self, run_id: str, user_id: str) -> Run | None:
+        """The run, if `user_id` owns it."""
+        ...
+
+    async def active(self, conversation_id: str) -> Run | None:
+        """The conversation's run that has begun and not ended."""
+        ...
+
+    async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:
+        """End a run that is still queued as `cancelled`; None where it is not queued (any more)."""
+        ...
+
+    async def renew(self, lease: Lease, conversation_ids: Sequence[str]) -> None:
+        """Prolong the leases of conversations that `lease.owner` holds."""
+        ...
+
+    async def claim(self, lease: Lease, *, now: datetime) -> list[Accepted]:
+        """Take over every run whose lease has expired (for a store that one process has to itself: whose owner is another)."""
+        ...
+
+
+class Store(Protocol):
+    """A store that is open: its three repositories, and what start, health checks and shutdown need."""
+
+    @property
+    def conversations(self) -> IConversationRepository: ...
+    @property
+    def messages(self) -> IMessageRepository: ...
+    @property
+    def runs(self) -> IRunRepository: ...
+
+    async def ping(self) -> None:
+        """Answer if the store can be read and written.
+
+        Raises:
+            StorageUnavailable: it cannot.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what is being written, and let go of files and connections."""
+        ...

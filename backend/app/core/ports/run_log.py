@@ -1,0 +1,46 @@
+"""What the application asks of the place where the events of runs are kept for those who listen."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from app.core.domain.event import RunEvent
+
+
+class IRunFeed(Protocol):
+    """The events of one run, as one listener reads them: at its own pace, each exactly once."""
+
+    def read(self, limit: int) -> list[RunEvent]:
+        """The next events, at most `limit`; none where the listener is up to date.
+
+        Raises:
+            EventsGone: the listener fell so far behind that events it has not read are gone.
+        """
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run's last event has been read."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening."""
+        ...
+
+
+class EventsGone(Exception):  # noqa: N818 - it is a state, not a fault
+    """Events that a listener asks for are no longer in the log."""
+
+
+class IRunLog(Protocol):
+    """Where runs' events are written and read. It is bounded: the stored history, not the log, is what is kept."""
+
+    def append(self, event: RunEvent) -> None:
+        """Write the next event of a run. Never waits: whoever reads is woken and reads by itself."""
+        ...
+
+    async def follow(self, run_id: str, after: int, wake: Callable[[], None]) -> IRunFeed | None:
+        """A feed of the run's events after number `after`; `wake` is called when there is more to read.
+
+        None where the log does not have those events (any more).
+        """
+        ...

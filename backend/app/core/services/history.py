@@ -1,0 +1,221 @@
+"""Conversations and their history: find, change, delete, take away and bring back."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from app.core.domain.conversation import Conversation, Span, title_from
+from app.core.domain.errors import InvalidFrame, NotFound
+from app.core.domain.event import to_json
+from app.core.domain.ids import is_client_id, new_id
+from app.core.domain.message import Message, MessageRole
+from app.core.domain.user import User
+from app.core.ports import ConversationPage, IModelCatalog, Store
+
+EXPORT_FORMAT = "atelier.conversation/1"
+MAX_IMPORT_MESSAGES = 10_000
+_BLOCK = 500
+
+
+class HistoryService:
+    """What a user does with conversations that are not being answered."""
+
+    def __init__(self, store: Store, catalog: IModelCatalog) -> None:
+        self._store = store
+        self._catalog = catalog
+
+    async def create(
+        self, user: User, *, title: str | None = None, model: str | None = None, system_prompt: str | None = None
+    ) -> Conversation:
+        """A new, empty conversation.
+
+        Raises:
+            UnknownModel, ProviderNotConfigured: `model` cannot be asked here.
+        """
+        if model is not None:
+            self._catalog.check(model)
+        conversation = Conversation(user_id=user.id, title=title, model=model, system_prompt=system_prompt)
+        return await self._store.conversations.create(conversation)
+
+    async def get(self, user: User, conversation_id: str) -> Conversation:
+        """A conversation of this user.
+
+        Raises:
+            NotFound: the user has no such conversation.
+        """
+        return _found(await self._store.conversations.get(conversation_id, user.id))
+
+    async def list(
+        self, user: User, *, limit: int, cursor: str | None, q: str | None, archived: bool | None
+    ) -> ConversationPage:
+        """The user's conversations, newest activity first; with `q` those in which its words occur.
+
+        Raises:
+            InvalidFrame: `cursor` is not one of ours.
+        """
+        return await self._store.conversations.list(user.id, limit=limit, cursor=cursor, q=q, archived=archived)
+
+    async def update(self, user: User, conversation_id: str, changes: dict[str, Any]) -> Conversation:
+        """Change title, model, system prompt, archived or pinned.
+
+        Raises:
+            NotFound, UnknownModel, ProviderNotConfigured.
+        """
+        if changes.get("model") is not None:
+            self._catalog.check(changes["model"])
+        return _found(await self._store.conversations.update(conversation_id, user.id, changes))
+
+    async def delete(self, user: User, conversation_id: str) -> None:
+        """Delete a conversation with everything in it.
+
+        Raises:
+            NotFound: the user has no such conversation.
+        """
+        if not await self._store.conversations.delete(conversation_id, user.id):
+            raise NotFound("There is no such conversation.")
+
+    async def messages(
+        self, user: User, conversation_id: str, *, limit: int, before: int | None, after: int | None
+    ) -> tuple[Sequence[Message], int | None]:
+        """A page of the active branch, oldest first, and the `seq` to go on from in the same direction.
+
+        Raises:
+            NotFound: the user has no such conversation.
+        """
+        conversation = await self.get(user, conversation_id)
+        found = await self._store.messages.page(conversation, limit=limit + 1, before=before, after=after)
+        if len(found) <= limit:
+            return found, None
+        if after is None:
+            page = found[1:]
+            return page, page[0].seq
+        page = found[:-1]
+        return page, page[-1].seq
+
+    async def export_json(self, conversation: Conversation) -> AsyncIterator[str]:
+        """The conversation with all its branches as one JSON document, in pieces."""
+        head = {**conversation.to_wire(), "head_message_id": conversation.head_message_id, "active_run_id": None}
+        yield f'{{"format":{to_json(EXPORT_FORMAT)},"conversation":{to_json(head)},"messages":['
+        after, separator = 0, ""
+        while block := await self._store.messages.all(conversation.id, limit=_BLOCK, after=after):
+            yield separator + ",".join(to_json(message.to_wire()) for message in block)
+            after, separator = block[-1].seq or 0, ","
+        yield "]}\n"
+
+    async def export_markdown(self, conversation: Conversation) -> AsyncIterator[str]:
+        """The active branch as a Markdown document, in pieces."""
+        yield f"# {conversation.title or 'Conversation'}\n"
+        after = 0
+        while block := await self._store.messages.page(conversation, limit=_BLOCK, after=after):
+            for message in block:
+                yield _markdown(message)
+            after = block[-1].seq or after
+
+    async def import_conversation(
+        self, user: User, conversation: dict[str, Any], messages: Sequence[dict[str, Any]]
+    ) -> Conversation:
+        """Store a conversation that was exported, or bare messages in order, for this user.
+
+        Ids and order are kept where they are free. Messages with only role, content and metadata follow each other.
+
+        Raises:
+            InvalidFrame: a message is not one; the error says which.
+        """
+        if len(messages) > MAX_IMPORT_MESSAGES:
+            raise InvalidFrame(f"That is more than {MAX_IMPORT_MESSAGES} messages. Import it in parts.")
+        given = conversation.get("id")
+        fields = {key: conversation[key] for key in _KEPT if conversation.get(key) is not None}
+        restored = Conversation(id=given if isinstance(given, str) and is_client_id(given) else new_id(), user_id=user.id, **fields)
+        built = _build(restored.id, messages)
+        head = conversation.get("head_message_id")
+        by_id = {message.id: message for message in built}
+        last = by_id.get(head) if isinstance(head, str) else None
+        last = last or (built[-1] if built else None)
+        restored.head_message_id = last.id if last else None
+        restored.spans = spans_to(last, by_id)
+        restored.message_count = len(built)
+        if restored.title is None:
+            first = next((message for message in built if message.role is MessageRole.USER), None)
+            restored.title = title_from(first.text) if first else None
+        return await self._store.conversations.restore(restored, built)
+
+
+_KEPT = ("title", "model", "system_prompt", "archived", "pinned", "created_at", "updated_at")
+
+
+def spans_to(head: Message | None, by_id: dict[str, Message]) -> list[Span]:
+    """The branch that ends in `head` as stretches of `seq`; what is stored next belongs to it too.
+
+    Two messages of the branch are in one stretch where no message of another branch was stored between them.
+    """
+    others = sorted((message.seq or 0 for message in by_id.values()), reverse=True)
+    branch: set[int] = set()
+    message = head
+    while message is not None and message.seq not in branch:
+        branch.add(message.seq or 0)
+        message = by_id.get(message.parent_id) if message.parent_id else None
+    spans: list[Span] = []
+    end: int | None = None  # the stretch that is being read, from its end towards its beginning
+    start = (others[0] if others else 0) + 1
+    inside = True
+    for seq in others:
+        if seq in branch:
+            if not inside:
+                inside, end = True, seq
+            start = seq
+        elif inside:
+            spans.append((start, end))
+            inside = False
+    if inside:
+        spans.append((1, end))
+    return spans[::-1]
+
+
+def _build(conversation_id: str, raw: Sequence[dict[str, Any]]) -> list[Message]:
+    """The messages of an import, numbered as they were, or in order where they were not."""
+    built: list[Message] = []
+    ids: set[str] = set()
+    for index, fields in enumerate(raw):
+        previous = built[-1] if built else None
+        message_id = fields.get("id")
+        if not isinstance(message_id, str) or not is_client_id(message_id) or message_id in ids:
+            message_id = new_id()
+        seq = fields.get("seq")
+        lowest = (previous.seq or 0) + 1 if previous else 1
+        if not isinstance(seq, int) or not lowest <= seq < 2**31:
+            seq = lowest
+        parent = fields.get("parent_id", previous.id if previous else None)
+        if parent is not None and parent not in ids:
+            parent = previous.id if previous else None
+        kept = {key: fields[key] for key in ("role", "content", "metadata", "created_at") if fields.get(key) is not None}
+        try:
+            message = Message(conversation_id=conversation_id, id=message_id, seq=seq, parent_id=parent, **kept)
+        except ValueError as error:
+            raise InvalidFrame(f"messages[{index}] is not a message: it needs a role and content.") from error
+        ids.add(message_id)
+        built.append(message)
+    return built
+
+
+def _found(conversation: Conversation | None) -> Conversation:
+    if conversation is None:
+        raise NotFound("There is no such conversation.")
+    return conversation
+
+
+def _markdown(message: Message) -> str:
+    if message.role is MessageRole.TOOL:
+        name = message.metadata.get("name") or "tool"
+        return f"\n## Tool: {name}\n\n{_fenced(message.text)}\n"
+    parts = [f"\n## {message.role.value.capitalize()}\n"]
+    if message.text:
+        parts.append(message.text + "\n")
+    for call in message.tool_calls:
+        parts.append(f"Calls `{call.get('name')}`:\n\n{_fenced(to_json(call.get('args') or {}), 'json')}\n")
+    return "\n".join(parts)
+
+
+def _fenced(text: str, language: str = "") -> str:
+    """`text` in a code fence that it cannot close."""
+    longest = max((len(run) for run in text.replace("\n", " ").split(" ") if set(run) == {"`"}), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"

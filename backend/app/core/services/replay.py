@@ -1,0 +1,114 @@
+"""The events of a run told again from what is stored, number for number, when the log no longer has them.
+
+A run keeps an outline of its events beside its messages: for a piece of text its length, for a message its id,
+for what is nowhere else stored the event itself. Outline and messages together give back every event, but for
+pieces that a `reset` has made void: those are passed over, which is the one jump in numbers that clients expect.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from app.core.domain.conversation import Conversation
+from app.core.domain.event import RunEvent
+from app.core.domain.message import Message, MessageRole
+from app.core.domain.run import OutlineEntry, Run
+from app.core.ports import IMessageRepository
+from app.core.ports.run_log import IRunFeed
+
+_PIECES = ("token", "reasoning")
+
+
+def outline(entries: list[OutlineEntry], event: RunEvent) -> None:
+    """Add `event` to the outline of its run."""
+    data = event.data
+    kind = event.type
+    if kind in _PIECES:
+        message_id, length = data["message_id"], len(data["content"])
+        last = entries[-1] if entries else None
+        if last is not None and last[1] == kind and last[2] == message_id and last[0] + len(last[3]) == event.seq:
+            last[3].append(length)
+        else:
+            entries.append([event.seq, kind, message_id, [length]])
+    elif kind == "message":
+        entries.append([event.seq, kind, data["message"]["id"]])
+    elif kind == "tool_result":
+        entries.append([event.seq, kind, data["message_id"]])
+    else:
+        fields = {key: value for key, value in data.items() if key not in _COMMON}
+        entries.append([event.seq, kind, fields])
+
+
+_COMMON = frozenset({"type", "run_id", "conversation_id", "seq"})
+
+
+async def replay(messages: IMessageRepository, conversation: Conversation, run: Run, after: int) -> IRunFeed:
+    """The events of `run` after number `after`, as its outline and its stored messages tell them."""
+    ids = {entry[2] for entry in run.outline if isinstance(entry[2], str)}
+    stored = {message.id: message for message in await messages.get_many(conversation.id, sorted(ids))}
+    events = [event for event in _tell(run, stored) if event.seq > after]
+    return _Replay(events)
+
+
+def tool_result_fields(message: Message) -> dict[str, Any]:
+    """The fields of the `tool_result` event for a stored TOOL message."""
+    metadata = message.metadata
+    fields: dict[str, Any] = {
+        "message_id": message.id,
+        "tool_call_id": message.tool_call_id,
+        "name": metadata.get("name", ""),
+        "content": message.content,
+        "is_error": metadata.get("status") == "error",
+    }
+    if artifacts := metadata.get("artifacts"):
+        fields["artifacts"] = artifacts
+    return fields
+
+
+def _tell(run: Run, stored: dict[str, Message]) -> Iterator[RunEvent]:
+    said: dict[tuple[str, str], int] = {}
+    void = {entry[2]["message_id"]: entry[0] for entry in run.outline if entry[1] == "reset"}
+    for entry in run.outline:
+        seq, kind = entry[0], entry[1]
+        if kind in _PIECES:
+            message_id: str = entry[2]
+            message = stored.get(message_id)
+            if message is None or seq < void.get(message_id, 0):
+                continue
+            text = message.text if kind == "token" else str(message.metadata.get("reasoning", ""))
+            start = said.get((kind, message_id), 0)
+            for number, length in enumerate(entry[3]):
+                fields = {"message_id": message_id, "content": text[start : start + length]}
+                yield RunEvent.of(run.id, run.conversation_id, seq + number, kind, fields)
+                start += length
+            said[(kind, message_id)] = start
+        elif kind == "message":
+            if (message := stored.get(entry[2])) is not None:
+                yield RunEvent.of(run.id, run.conversation_id, seq, kind, {"message": message.to_wire()})
+        elif kind == "tool_result":
+            message = stored.get(entry[2])
+            if message is not None and message.role is MessageRole.TOOL:
+                yield RunEvent.of(run.id, run.conversation_id, seq, kind, tool_result_fields(message))
+        else:
+            yield RunEvent.of(run.id, run.conversation_id, seq, kind, entry[2])
+
+
+class _Replay:
+    """A feed of events that are all there already."""
+
+    def __init__(self, events: list[RunEvent]) -> None:
+        self._events = events
+        self._next = 0
+
+    def read(self, limit: int) -> list[RunEvent]:
+        """The next events, at most `limit`."""
+        batch = self._events[self._next : self._next + limit]
+        self._next += len(batch)
+        return batch
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of them have been read."""
+        return self._next >= len(self._events)
+
+    def close(self) -> None:
+        """Nothing to let go of."""

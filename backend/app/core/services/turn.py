@@ -1,0 +1,279 @@
+"""The recorder of a turn: whatever happens in a run becomes an event, and what is finished is stored first."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+
+from app.core.domain.errors import AtelierError, StorageUnavailable
+from app.core.domain.event import RunEvent
+from app.core.domain.ids import new_id
+from app.core.domain.message import Message, MessageRole
+from app.core.domain.run import Run, RunStatus
+from app.core.domain.time import utc_now
+from app.core.ports import IRunLog, IRunRepository, Step
+from app.core.services.repair import calls_of, interrupted
+from app.core.services.replay import outline, tool_result_fields
+
+logger = logging.getLogger(__name__)
+
+CANCELLED_CALL = "The user stopped the run before this tool had a result."
+FAILED_CALL = "The run failed before this tool had a result."
+STORE_PATIENCE = 30.0
+"""Seconds that a run holds on to a finished step while the store does not take it."""
+
+
+class TurnRecorder:
+    """Numbers and emits the events of one run, and stores its messages a step at a time.
+
+    It is the only writer of its run. What a client is told is stored is stored; what it is told is
+    streaming is stored when it is finished, or kept as a partial message when the run is cut short.
+    """
+
+    def __init__(self, run: Run, owner: str, runs: IRunRepository, log: IRunLog) -> None:
+        self.run = run
+        self.queue_behind = False
+        self._owner = owner
+        self._runs = runs
+        self._log = log
+        self._seq = run.last_seq
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._open: dict[str, dict[str, Any]] = {}
+        self._held: list[tuple[RunEvent, dict[str, Any]]] | None = None
+        self._storing = asyncio.Lock()
+
+    # --- events
+
+    def emit(self, type: str, **fields: Any) -> None:  # noqa: A002 - the wire's own word
+        """Append the run's next event to its log."""
+        self._seq += 1
+        run = self.run
+        event = RunEvent.of(run.id, run.conversation_id, self._seq, type, fields)
+        outline(run.outline, event)
+        if self._held is None:
+            self._log.append(event)
+        else:
+            self._held.append((event, fields))
+
+    def accepted(self, *, queued: bool) -> None:
+        """The user message is stored."""
+        self.emit("accepted", message_id=self.run.message_id, queued=queued)
+
+    def started(self, message: Message | None) -> None:
+        """The turn begins; `message` is the user message that it begins with."""
+        self.emit("started", model=self.run.model)
+        if message is not None:
+            self.emit("message", message=message.to_wire())
+
+    def resumed(self, open_calls: Sequence[dict[str, Any]]) -> None:
+        """Another process had begun this turn: what it streamed and did not store is void."""
+        self._seq = next_epoch(self._seq)
+        self._open = {call["id"]: call for call in open_calls}
+        self.emit("reset", message_id=self.run.answer_id)
+
+    # --- pieces of an answer (IAnswerSink)
+
+    def begin_answer(self) -> str:
+        """A new assistant message begins; its id."""
+        self._text.clear()
+        self._reasoning.clear()
+        return self.run.answer_id
+
+    def text(self, piece: str) -> None:
+        """A piece of the answer's text."""
+        self._text.append(piece)
+        self.emit("token", message_id=self.run.answer_id, content=piece)
+
+    def reasoning(self, piece: str) -> None:
+        """A piece of the model's reasoning."""
+        self._reasoning.append(piece)
+        self.emit("reasoning", message_id=self.run.answer_id, content=piece)
+
+    # --- steps (ITurnRecorder)
+
+    async def calls_tools(self, message: Message) -> None:
+        """Store an assistant message that calls tools, then tell of the message and of its calls."""
+        self._finish_answer(message)
+        self._open = {call["id"]: call for call in calls_of(message)}
+
+        def tell() -> None:
+            self.emit("message", message=message.to_wire())
+            for call in message.tool_calls:
+                self.emit(
+                    "tool_call",
+                    message_id=message.id,
+                    tool_call_id=call["id"],
+                    name=call["name"],
+                    arguments=call["args"],
+                    executor="server",
+                    needs_approval=False,
+                )
+
+        await self._commit([message], tell)
+
+    def tool_progress(self, tool_call_id: str, **progress: Any) -> None:
+        """How far a tool is."""
+        self.emit("tool_progress", tool_call_id=tool_call_id, **progress)
+
+    async def tool_finished(self, message: Message) -> None:
+        """Store a tool's answer, then tell of it."""
+        await self._commit([message], lambda: self._tell_tool_result(message))
+
+    async def close(self, messages: Sequence[Message]) -> None:
+        """Store what is left of the turn and the run's end, then tell of it."""
+        for message in messages:
+            if message.role is MessageRole.ASSISTANT:
+                self._finish_answer(message)
+        answer = messages[-1].id if messages else self.run.last_message_id
+
+        def tell() -> None:
+            for message in messages:
+                self.emit("message", message=message.to_wire())
+            usage = {"usage": self.run.usage} if self.run.usage else {}
+            self.emit("complete", message_id=answer, finish_reason=self.run.finish_reason or "stop", **usage)
+
+        await self._end(RunStatus.COMPLETED, messages, tell)
+
+    # --- ends that are not the agent's
+
+    async def cancelled(self) -> None:
+        """The run was stopped: keep what there is, marked, and end it."""
+        messages = self._loose_ends("cancelled", CANCELLED_CALL)
+        answer = {"message_id": self.run.last_message_id} if self.run.last_message_id else {}
+
+        def tell() -> None:
+            self._tell_loose_ends(messages)
+            self.emit("cancelled", **answer)
+
+        await self._end(RunStatus.CANCELLED, messages, tell)
+
+    async def failed(self, error: AtelierError) -> None:
+        """The run cannot go on: keep what there is, marked, and end it with the reason."""
+        self.run.error = error.to_wire()
+        messages = self._loose_ends(error.code, FAILED_CALL)
+
+        def tell() -> None:
+            self._tell_loose_ends(messages)
+            self.emit("error", **error.to_wire())
+
+        try:
+            await self._end(RunStatus.FAILED, messages, tell)
+        except StorageUnavailable as unavailable:
+            # The store still says "running": when it is back, whoever claims the run closes it.
+            logger.error("run %s could not be stored as failed", self.run.id)
+            self.emit("error", **unavailable.to_wire())
+
+    # --- inside
+
+    def _finish_answer(self, message: Message) -> None:
+        run = self.run
+        message.metadata["model"] = run.model
+        run.last_message_id = message.id
+        run.finish_reason = message.metadata.get("finish_reason")
+        run.usage = _add_usage(run.usage, message.metadata.get("usage"))
+        self._text.clear()
+        self._reasoning.clear()
+        run.answer_id = new_id()
+
+    def _loose_ends(self, finish_reason: str, call_reason: str) -> list[Message]:
+        """The partial answer and the TOOL messages of calls that are still open."""
+        conversation_id = self.run.conversation_id
+        messages = [interrupted(conversation_id, call, call_reason) for call in self._open.values()]
+        if self._text or self._reasoning:
+            partial = Message(
+                id=self.run.answer_id,
+                conversation_id=conversation_id,
+                role=MessageRole.ASSISTANT,
+                content="".join(self._text),
+                metadata={"partial": True, "finish_reason": finish_reason},
+            )
+            if self._reasoning:
+                partial.metadata["reasoning"] = "".join(self._reasoning)
+            self._finish_answer(partial)
+            messages.append(partial)
+        return messages
+
+    def _tell_loose_ends(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if message.role is MessageRole.TOOL:
+                self._tell_tool_result(message)
+            else:
+                self.emit("message", message=message.to_wire())
+
+    def _tell_tool_result(self, message: Message) -> None:
+        self._open.pop(message.metadata["tool_call_id"], None)
+        self.emit("tool_result", **tool_result_fields(message))
+        self.emit("message", message=message.to_wire())
+
+    async def _end(self, status: RunStatus, messages: Sequence[Message], tell: Callable[[], None]) -> None:
+        self.run.status = status
+        self.run.ended_at = utc_now()
+        await self._commit(messages, tell)
+
+    async def _commit(self, messages: Sequence[Message], tell: Callable[[], None]) -> None:
+        """Store a step and tell of it. A cancellation waits until both are done: a step is never half told."""
+        writing = asyncio.ensure_future(self._store_and_tell(messages, tell))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await writing
+            raise
+
+    async def _store_and_tell(self, messages: Sequence[Message], tell: Callable[[], None]) -> None:
+        """Number the events of a step, store them in outline with its messages, and only then let them out.
+
+        Events that others emit meanwhile wait behind them, so that numbers leave in order. Where the store does
+        not take the step, its events were never there.
+        """
+        async with self._storing:
+            run = self.run
+            before, length = self._seq, len(run.outline)
+            held = self._held = []
+            of_step = 0
+            try:
+                tell()
+                of_step = len(held)
+                run.last_seq = self._seq
+                await self._store(Step(run=run, owner=self._owner, messages=messages))
+            except BaseException:
+                self._held = None
+                self._seq, run.last_seq = before, before
+                del run.outline[length:]
+                for event, fields in held[of_step:]:
+                    self.emit(event.type, **fields)
+                raise
+            self._held = None
+            for event, _ in held:
+                self._log.append(event)
+
+    async def _store(self, step: Step) -> None:
+        try:
+            self.queue_behind = await self._runs.commit(step)
+        except StorageUnavailable:
+            logger.warning("run %s waits for the store", self.run.id)
+            self.queue_behind = await _patiently.copy()(self._runs.commit, step)
+
+
+_patiently = AsyncRetrying(
+    retry=retry_if_exception_type(StorageUnavailable),
+    wait=wait_exponential_jitter(initial=0.05, max=2.0),
+    stop=stop_after_delay(STORE_PATIENCE),
+    reraise=True,
+)
+
+EPOCH = 1_000_000
+
+
+def next_epoch(seq: int) -> int:
+    """Where a process that takes a run over goes on counting: beyond whatever the dead one may have sent."""
+    return (seq // EPOCH + 1) * EPOCH
+
+
+def _add_usage(total: dict[str, Any] | None, usage: dict[str, Any] | None) -> dict[str, Any] | None:
+    if not usage:
+        return total
+    total = total or {}
+    return {key: total.get(key, 0) + usage.get(key, 0) for key in ("input_tokens", "output_tokens", "total_tokens")}

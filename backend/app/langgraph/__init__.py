@@ -1,0 +1,1 @@
+"""The agent: a LangGraph state graph over domain messages."""

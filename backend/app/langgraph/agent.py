@@ -1,0 +1,38 @@
+"""The agent: runs a turn through the chat graph."""
+
+from collections.abc import Sequence
+
+from langchain_core.tools import BaseTool
+
+from app.core.ports import IModelCatalog, ITurnRecorder, Turn
+from app.langgraph.context import MAX_TOOL_ROUNDS, TurnContext
+from app.langgraph.graphs.chat_graph import chat_graph, run_config
+from app.langgraph.messages import to_langchain
+
+
+class LangGraphAgent:
+    """An `IAgent` over the chat graph."""
+
+    def __init__(
+        self, catalog: IModelCatalog, tools: Sequence[BaseTool], *, max_tool_rounds: int = MAX_TOOL_ROUNDS
+    ) -> None:
+        self._catalog = catalog
+        self._tools = {tool.name: tool for tool in tools}
+        self._max_tool_rounds = max_tool_rounds
+        self._graph = chat_graph()
+
+    async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
+        """Run `turn` to its end; every step goes to `recorder`."""
+        context = TurnContext(
+            llm_provider=self._catalog.provider(turn.model, list(self._tools.values())),
+            tools=self._tools,
+            recorder=recorder,
+            max_tool_rounds=self._max_tool_rounds,
+        )
+        state = {
+            "messages": [to_langchain(message) for message in turn.history],
+            "conversation_id": turn.conversation_id,
+            "user_id": turn.user_id,
+            "current_input": None,
+        }
+        await self._graph.ainvoke(state, run_config(context), context=context)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]

@@ -1,0 +1,1 @@
+"""The graphs that can run a turn."""

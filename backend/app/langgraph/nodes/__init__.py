@@ -1,0 +1,1 @@
+"""The nodes of the chat graph, a file each."""

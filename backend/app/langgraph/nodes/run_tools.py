@@ -1,0 +1,87 @@
+"""The tools node: LangGraph's `ToolNode`, with tools that come by context and results that are stored at once."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
+from langchain_core.tools import ToolException
+from langgraph.errors import GraphBubbleUp
+from langgraph.prebuilt import ToolNode
+from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
+from langgraph.types import Command
+
+from app.core.domain.text import clean_json, clean_text
+from app.langgraph.context import TurnContext
+from app.langgraph.messages import to_domain
+
+logger = logging.getLogger(__name__)
+
+Execute = Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+
+
+def tool_node() -> ToolNode:
+    """The node that runs the calls of the last assistant message, side by side."""
+    return ToolNode([], awrap_tool_call=_run_call, handle_tool_errors=False)
+
+
+async def _run_call(request: ToolCallRequest, execute: Execute) -> ToolMessage | Command[Any]:
+    """Run one call with the tool that the context has for it; a call that has its result is not run again."""
+    context: TurnContext = request.runtime.context
+    state: dict[str, Any] = request.state  # pyright: ignore[reportAssignmentType]
+    finished = _result_of(request.tool_call["id"], state["messages"])
+    if finished is not None:
+        return finished
+    message = await _invoke(request, execute, context)
+    if context.recorder is not None and isinstance(message, ToolMessage):
+        await context.recorder.tool_finished(to_domain(message, state["conversation_id"]))
+    return message
+
+
+async def _invoke(request: ToolCallRequest, execute: Execute, context: TurnContext) -> ToolMessage | Command[Any]:
+    call = request.tool_call
+    tool = context.tools.get(call["name"])
+    if tool is None:
+        names = ", ".join(context.tools) or "none"
+        return _error(request, f"There is no tool named {clean_text(call['name'])!r}. Tools on offer: {names}.")
+    logger.debug("tool %s called with %s", call["name"], call["args"])
+    try:
+        message = await execute(request.override(tool=tool))
+    except GraphBubbleUp:
+        raise
+    except ToolInvocationError as error:
+        return _error(request, _explain(error))
+    except ToolException as error:
+        return _error(request, str(error))
+    except Exception as error:
+        logger.exception("tool %s failed", call["name"])
+        return _error(request, f"The tool failed: {type(error).__name__}: {error}")
+    if isinstance(message, ToolMessage):
+        message.content = _clean(message.content)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    return message
+
+
+def _result_of(call_id: str | None, messages: list[AnyMessage]) -> ToolMessage | None:
+    """The TOOL message that stands behind the last assistant message for `call_id` already."""
+    for message in reversed(messages):
+        if isinstance(message, AIMessage):
+            return None
+        if isinstance(message, ToolMessage) and message.tool_call_id == call_id:
+            return message
+    return None
+
+
+def _error(request: ToolCallRequest, text: str) -> ToolMessage:
+    call = request.tool_call
+    return ToolMessage(content=clean_text(text), name=call["name"], tool_call_id=call["id"], status="error")
+
+
+def _explain(error: ToolInvocationError) -> str:
+    """What is wrong with the arguments, in a line each."""
+    details = error.filtered_errors or error.source.errors()
+    lines = sorted({f"{detail['loc'][0] if detail['loc'] else 'arguments'}: {detail['msg']}" for detail in details})
+    return "The arguments do not fit the tool. " + "; ".join(lines)
+
+
+def _clean(content: Any) -> str | list[Any]:
+    return clean_text(content) if isinstance(content, str) else clean_json(content)

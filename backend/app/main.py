@@ -1,0 +1,76 @@
+"""The ASGI application: routes, the guard before them, and the lifespan that opens and closes what they use."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+from starlette.websockets import WebSocket
+
+from app import __version__
+from app.adapters.inbound import problems
+from app.adapters.inbound.guard import Guard
+from app.adapters.inbound.rest import conversations, login, messages, runs, system
+from app.adapters.inbound.websocket_handler import WebSocketHandler
+from app.adapters.outbound.llm_providers.catalog import ModelCatalog
+from app.bootstrap import make_accounts, run_application
+from app.core.services.accounts import IAccounts
+from app.settings import Settings
+
+DESCRIPTION = """
+A self-hosted LangGraph agent chat service that keeps every message, tool call and result.
+
+Every call needs `Authorization: Bearer TOKEN` with the token that the service printed at its start (a browser that
+is logged in has its cookie). Errors are `application/problem+json` with a `code`. Live answers come over the
+WebSocket at `/ws`, or as server-sent events at `/api/runs/{id}/events`.
+"""
+MAX_BODY_BYTES = 1_048_576
+
+
+def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI:
+    """The application for `settings`.
+
+    Raises:
+        UnknownModel, ProviderNotConfigured: DEFAULT_MODEL cannot be asked.
+        StorageUnavailable: the token cannot be kept in the data folder.
+    """
+    known = accounts or make_accounts(settings)[0]
+    catalog = ModelCatalog(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with run_application(settings, known, catalog) as application:
+            app.state.services = application.services
+            app.state.sockets = application.sockets
+            yield
+
+    app = FastAPIOffline(
+        title="Atelier",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        max_body_size=MAX_BODY_BYTES,
+    )
+    problems.install(app)
+    for module in (conversations, messages, runs, system, login):
+        app.include_router(module.router)
+
+    @app.websocket("/ws")
+    async def socket(websocket: WebSocket) -> None:  # pyright: ignore[reportUnusedFunction]
+        sockets: WebSocketHandler = app.state.sockets
+        await sockets.serve(websocket)
+
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_credentials=True,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
+        )
+    app.add_middleware(
+        Guard, accounts=known, hosts=[settings.host, *settings.allowed_hosts], origins=settings.allowed_origins
+    )
+    return app

@@ -1,0 +1,91 @@
+"""Every setting, once: an environment variable or a line of `.env`, with its default and its meaning."""
+
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEFAULT_SYSTEM_PROMPT = (
+    "You are the assistant of Atelier. Answer clearly and to the point. "
+    "Use the tools you are offered where they help, and never make up a result that a tool can give."
+)
+
+
+class AuthMode(StrEnum):
+    """How people and programs prove who they are."""
+
+    LOCAL = "local"
+    NONE = "none"
+
+
+class MongoDriver(StrEnum):
+    """Which client library talks to MongoDB."""
+
+    MOTOR = "motor"
+    PYMONGO = "pymongo"
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _blank_is_unset(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
+
+
+class Settings(BaseSettings):
+    """The settings of the service. `README.md` has the same table for people."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65_535, description="The port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(Path("data"), description="The folder for the database, the token and files.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="`text` for people, `json` for machines.")
+
+    auth_mode: AuthMode = Field(AuthMode.LOCAL, description="`local`: one user with a token; `none`: no credential, loopback only.")
+    atelier_token: OptionalSecret = Field(None, description="The token of `local` mode; made and kept in the data folder when not set.")
+    allowed_origins: CommaList = Field(default_factory=list, description="Other sites whose pages may talk to the service.")
+    allowed_hosts: CommaList = Field(default_factory=list, description="Names by which the service is reached, beside localhost and addresses.")
+
+    mongodb_url: OptionalSecret = Field(None, description="MongoDB's address; SQLite in the data folder when not set.")
+    mongodb_database: str = Field("atelier", description="The database in MongoDB.")
+    mongodb_driver: MongoDriver = Field(MongoDriver.MOTOR, description="`motor`, or `pymongo` for PyMongo's own async client.")
+
+    default_model: OptionalText = Field(None, description="The model that answers when none is named; the first provider with a key, else `demo@offline`.")
+    openai_api_key: OptionalSecret = Field(None, description="The key for OpenAI, or for the server at OPENAI_BASE_URL.")
+    openai_base_url: OptionalText = Field(None, description="Another server that speaks OpenAI's wire; it may do without a key.")
+    system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, description="What every model is told first.")
+    context_tokens: int = Field(32_000, ge=500, le=10_000_000, description="How much of a conversation a model is sent, in tokens.")
+    max_tool_rounds: int = Field(25, ge=1, le=1_000, description="How often a model may ask for tools in one turn.")
+    provider_timeout: float = Field(120.0, gt=0, le=3_600, description="Seconds to wait for the next piece of a model's answer.")
+
+    ws_max_frame_bytes: int = Field(1_048_576, ge=1_024, le=67_108_864, description="The largest WebSocket frame that is accepted.")
+    max_runs: int = Field(1_000, ge=1, description="Answers that are given at once.")
+
+    @field_validator("log_level", "log_format", "auth_mode", "mongodb_driver", mode="before")
+    @classmethod
+    def _words_in_lower_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme not in ("http", "https"):
+            raise ValueError("must begin with http:// or https://")
+        return value.rstrip("/") if value else value
+
+    @cached_property
+    def listens_on_loopback(self) -> bool:
+        """Whether only programs on this machine can reach the service."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
