@@ -1,6 +1,7 @@
 """The one place that knows everybody: settings become adapters, adapters become services."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -122,4 +123,7 @@ class WarmingAgent:
 
         agent = LangGraphAgent(self._catalog, MATH_TOOLS, max_tool_rounds=self._max_tool_rounds)
         self._catalog.warm_up()
+        # What is loaded by now stays: the collector need not walk through it again and again.
+        gc.collect()
+        gc.freeze()
         return agent

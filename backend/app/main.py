@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.datastructures import State
 from starlette.middleware.cors import CORSMiddleware
-from starlette.websockets import WebSocket
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.adapters.inbound import problems
 from app.adapters.inbound.guard import Guard
 from app.adapters.inbound.rest import conversations, login, messages, runs, system
-from app.adapters.inbound.websocket_handler import WebSocketHandler
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
 from app.bootstrap import make_accounts, run_application
 from app.core.services.accounts import IAccounts
@@ -57,11 +57,6 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
     for module in (conversations, messages, runs, system, login):
         app.include_router(module.router)
 
-    @app.websocket("/ws")
-    async def socket(websocket: WebSocket) -> None:  # pyright: ignore[reportUnusedFunction]
-        sockets: WebSocketHandler = app.state.sockets
-        await sockets.serve(websocket)
-
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -70,7 +65,22 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         )
+    app.add_middleware(_SocketGate, state=app.state)
     app.add_middleware(
         Guard, accounts=known, hosts=[settings.host, *settings.allowed_hosts], origins=settings.allowed_origins
     )
     return app
+
+
+class _SocketGate:
+    """Takes WebSockets at `/ws` past the routes and their middleware: a frame is sent with one call."""
+
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self._app = app
+        self._state = state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and scope["path"] == "/ws":
+            await self._state.sockets.serve(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)

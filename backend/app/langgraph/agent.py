@@ -35,4 +35,6 @@ class LangGraphAgent:
             "user_id": turn.user_id,
             "current_input": None,
         }
-        await self._graph.ainvoke(state, run_config(context), context=context)  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
+        # The recorder has taken every step by then: no stream mode, so that LangGraph copies no state out.
+        async for _ in self._graph.astream(state, run_config(context), context=context, stream_mode=[]):  # pyright: ignore[reportUnknownMemberType, reportArgumentType]
+            pass

@@ -5,7 +5,8 @@ import logging
 from collections import deque
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketState
+from starlette.types import Receive, Scope
+from starlette.types import Send as AsgiSend
 
 from app import __version__
 from app.adapters.inbound.frames import (
@@ -51,10 +52,12 @@ class WebSocketHandler:
         """Sockets that are open now."""
         return len(self._open)
 
-    async def serve(self, websocket: WebSocket) -> None:
-        """Serve one socket from its handshake to its end."""
-        await websocket.accept()
-        socket = _Socket(websocket, websocket.state.user, self._runs)
+    async def serve(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+        """Serve one socket from its handshake to its end. An ASGI application: nothing stands between it and the server."""
+        if (await receive())["type"] != "websocket.connect":
+            return
+        await send({"type": "websocket.accept"})
+        socket = _Socket(scope["state"]["user"], self._runs, receive, send)
         self._open.add(socket)
         try:
             await socket.serve()
@@ -69,10 +72,12 @@ class WebSocketHandler:
 class _Socket:
     """One connection: a reader that handles frames in order, and a sender that pulls what there is to send."""
 
-    def __init__(self, websocket: WebSocket, user: User, runs: RunService) -> None:
-        self._websocket = websocket
+    def __init__(self, user: User, runs: RunService, receive: Receive, send: AsgiSend) -> None:
         self._user = user
         self._runs = runs
+        self._receive = receive
+        self._send = send
+        self._closed = False
         self._replies: deque[str] = deque()
         self._feeds: dict[str, IRunFeed] = {}
         self._more = asyncio.Event()
@@ -83,8 +88,9 @@ class _Socket:
         self._sender = asyncio.create_task(self._send_all())
         try:
             while True:
-                message = await self._websocket.receive()
+                message = await self._receive()
                 if message["type"] == "websocket.disconnect":
+                    self._closed = True
                     break
                 await self._take(message.get("text"))
         finally:
@@ -95,8 +101,9 @@ class _Socket:
 
     async def close(self, code: int) -> None:
         """Close the connection from this side."""
-        if self._websocket.application_state is WebSocketState.CONNECTED:
-            await self._websocket.close(code)
+        if not self._closed:
+            self._closed = True
+            await self._send({"type": "websocket.close", "code": code})
 
     # --- in
 
@@ -196,19 +203,18 @@ class _Socket:
     async def _send_replies(self) -> int:
         sent = 0
         while self._replies:
-            await self._send(self._replies.popleft())
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._send({"type": "websocket.send", "text": self._replies.popleft()})
             sent += 1
         return sent
 
     async def _send_events(self, run_id: str, feed: IRunFeed) -> int:
         events = feed.read(BATCH)
-        for event in events:
-            await self._send(event.json)
+        if events:
+            async with asyncio.timeout(SEND_SECONDS):
+                for event in events:
+                    await self._send({"type": "websocket.send", "text": event.json})
         if feed.ended and self._feeds.get(run_id) is feed:
             del self._feeds[run_id]
             feed.close()
         return len(events)
-
-    async def _send(self, text: str) -> None:
-        async with asyncio.timeout(SEND_SECONDS):
-            await self._websocket.send({"type": "websocket.send", "text": text})

@@ -41,7 +41,12 @@ def _text_tokens(text: str) -> int:
 
 
 async def load_context(
-    messages: IMessageRepository, conversation: Conversation, *, system_prompt: str, budget: int
+    messages: IMessageRepository,
+    conversation: Conversation,
+    *,
+    system_prompt: str,
+    budget: int,
+    newest: Message | None = None,
 ) -> list[Message]:
     """What the model is sent for the next step of a conversation: the system prompt and the newest messages.
 
@@ -54,14 +59,16 @@ async def load_context(
         conversation: whose active branch it is.
         system_prompt: what the service tells every model; the conversation's own prompt is added to it.
         budget: tokens for all of it, as `estimate_tokens` counts.
+        newest: the last message of the branch, where the caller has it at hand.
     """
     prompt = "\n\n".join(part for part in (system_prompt, conversation.system_prompt or "") if part)
     head = [Message(conversation_id=conversation.id, role=MessageRole.SYSTEM, content=prompt)] if prompt else []
     room = budget - sum(estimate_tokens(message) for message in head)
 
-    window: list[Message] = []  # newest first
-    before: int | None = None
-    while True:
+    window = [newest] if newest is not None else []  # newest first
+    room -= sum(estimate_tokens(message) for message in window)
+    before = newest.seq if newest is not None else None
+    while before != 1:
         block = await messages.page(conversation, limit=BLOCK, before=before)
         for message in reversed(block):
             room -= estimate_tokens(message)
@@ -69,8 +76,9 @@ async def load_context(
                 return head + _cut(window)
             window.append(message)
         if len(block) < BLOCK:
-            return head + repair(reversed(window), keep_open=True)
+            break
         before = block[0].seq
+    return head + repair(reversed(window), keep_open=True)
 
 
 def _has_user(window: Sequence[Message]) -> bool:

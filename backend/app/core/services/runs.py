@@ -177,11 +177,13 @@ class RunService:
         Raises:
             NotFound: the user has no such run.
         """
+        driven = self._driven.get(run_id)
+        if driven is not None and driven.task is not None and driven.recorder.run.user_id == user.id:
+            return driven.recorder.run
         run = await self._store.runs.get(run_id, user.id)
         if run is None:
             raise NotFound("There is no such run.")
-        driven = self._driven.get(run_id)
-        return driven.recorder.run if driven is not None and driven.task is not None else run
+        return run
 
     async def cancel(self, user: User, run_id: str) -> Run:
         """Stop a run; one that has ended stays as it is. Its events tell when it has stopped.
@@ -288,6 +290,7 @@ class RunService:
             accepted.conversation,
             system_prompt=self._limits.system_prompt,
             budget=self._limits.context_tokens,
+            newest=accepted.message,
         )
         if resume:
             recorder.resumed(open_calls(history))

@@ -246,7 +246,10 @@ class TurnRecorder:
                     self.emit(event.type, **fields)
                 raise
             self._held = None
+            places = {message.id: {"seq": message.seq, "parent_id": message.parent_id} for message in messages}
             for event, _ in held:
+                if event.type == "message":
+                    event.data["message"].update(places.get(event.data["message"]["id"], {}))
                 self._log.append(event)
 
     async def _store(self, step: Step) -> None:

@@ -91,7 +91,7 @@ async def _save_history(state: ConversationState, runtime: Runtime[TurnContext])
     return await save_to_history(state, context.message_repository, context.conversation_repository)
 
 
-def _where_to_begin(state: ConversationState) -> str:
+async def _where_to_begin(state: ConversationState) -> str:
     """Where a turn goes on: after a user's or a tool's message at the model, after a call at the tools."""
     if state.get("error"):
         return END
@@ -105,7 +105,7 @@ def _where_to_begin(state: ConversationState) -> str:
     return "call_llm"
 
 
-def _after_the_model(state: ConversationState) -> str:
+async def _after_the_model(state: ConversationState) -> str:
     """`tools_condition`, and two ways that it does not know: an error, and calls that were all malformed."""
     if state.get("error"):
         return "save_history"

@@ -35,6 +35,8 @@ class StreamReader:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
+        self._new_text: list[str] = []
+        self._new_reasoning: list[str] = []
         self._calls: list[_Call] = []
         self._usage: dict[str, Any] | None = None
         self._service_tier: str | None = None
@@ -53,6 +55,7 @@ class StreamReader:
         for line in lines:
             if line.startswith(b"data:"):
                 self._event(line[5:].strip())
+        self._let_out()
 
     def close(self) -> None:
         """The body has ended: read what stands in its last line.
@@ -114,19 +117,32 @@ class StreamReader:
                     self._response[name] = value
 
     def _delta(self, delta: dict[str, Any]) -> None:
-        if piece := delta.get("content"):
-            piece = clean_text(piece)
-            self._text.append(piece)
-            self._sink.text(piece)
         if piece := delta.get("reasoning_content") or delta.get("reasoning"):
-            piece = clean_text(piece)
-            self._reasoning.append(piece)
-            self._sink.reasoning(piece)
+            if self._new_text:
+                self._let_out()
+            self._new_reasoning.append(piece)
+        if piece := delta.get("content"):
+            if self._new_reasoning:
+                self._let_out()
+            self._new_text.append(piece)
         if piece := delta.get("refusal"):
             piece = clean_text(piece)
             self._refusal.append(piece)
         for fragment in delta.get("tool_calls") or ():
             self._call_for(fragment).add(fragment)
+
+    def _let_out(self) -> None:
+        """Hand on what arrived since the last time: pieces that came together leave together."""
+        if self._new_text:
+            piece = clean_text("".join(self._new_text))
+            self._new_text.clear()
+            self._text.append(piece)
+            self._sink.text(piece)
+        if self._new_reasoning:
+            piece = clean_text("".join(self._new_reasoning))
+            self._new_reasoning.clear()
+            self._reasoning.append(piece)
+            self._sink.reasoning(piece)
 
     def _call_for(self, fragment: dict[str, Any]) -> "_Call":
         """The call that a fragment belongs to: by index; a new id begins a new call where there is no index."""

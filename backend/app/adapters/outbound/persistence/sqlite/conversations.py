@@ -17,9 +17,9 @@ from app.core.ports import ConversationPage
 
 _INSERT = """
     INSERT INTO conversations
-        (id, user_id, title, model, system_prompt, head_message_id, spans, message_count, last_seq, archived, pinned,
+        (id, user_id, title, model, system_prompt, head_message_id, spans, message_count, archived, pinned,
          created_at, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
 """
 _SETTABLE = ("title", "model", "system_prompt", "archived", "pinned")
 
@@ -96,8 +96,9 @@ class SqliteConversations:
         def job(connection: sqlite3.Connection) -> Conversation:
             taken = is_taken(connection, conversation.id)
             kept = conversation.model_copy(update={"id": new_id()}) if taken else conversation
+            number = insert_conversation(connection, kept)
             last_seq = (messages[-1].seq or 0) if messages else 0
-            number = insert_conversation(connection, kept, last_seq)
+            connection.execute("UPDATE conversations SET last_seq = ? WHERE number = ?", (last_seq, number))
             for message in messages:
                 insert_message(connection, number, message)
             return kept
@@ -116,7 +117,7 @@ def is_taken(connection: sqlite3.Connection, conversation_id: str) -> bool:
     return connection.execute("SELECT 1 FROM conversations WHERE id = ?", (conversation_id,)).fetchone() is not None
 
 
-def insert_conversation(connection: sqlite3.Connection, conversation: Conversation, last_seq: int = 0) -> int:
+def insert_conversation(connection: sqlite3.Connection, conversation: Conversation) -> int:
     """Store a new conversation; its number."""
     values = (
         conversation.id,
@@ -127,7 +128,6 @@ def insert_conversation(connection: sqlite3.Connection, conversation: Conversati
         conversation.head_message_id,
         dump(conversation.spans),
         conversation.message_count,
-        last_seq,
         conversation.archived,
         conversation.pinned,
         to_micros(conversation.created_at),

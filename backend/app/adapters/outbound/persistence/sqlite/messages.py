@@ -2,12 +2,13 @@
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from app.adapters.outbound.persistence.rows import dump, load, split_content
 from app.adapters.outbound.persistence.sqlite.database import Database
-from app.adapters.outbound.persistence.sqlite.rows import place_of, to_message
+from app.adapters.outbound.persistence.sqlite.rows import SEQ_MASK, place_of, to_message
 from app.core.domain.conversation import Conversation, Span, clip_spans
-from app.core.domain.errors import InvalidFrame, NotFound
+from app.core.domain.errors import NotFound
 from app.core.domain.message import Message
 from app.core.domain.time import to_micros, utc_now
 
@@ -20,12 +21,15 @@ class SqliteMessages:
 
     async def create(self, message: Message) -> Message:
         def job(connection: sqlite3.Connection) -> None:
-            row = connection.execute(
-                "SELECT number, last_seq, head_message_id FROM conversations WHERE id = ?", (message.conversation_id,)
-            ).fetchone()
+            row = connection.execute("SELECT * FROM conversations WHERE id = ?", (message.conversation_id,)).fetchone()
             if row is None:
                 raise NotFound("There is no such conversation.")
-            append(connection, row["number"], row["last_seq"], row["head_message_id"], [message])
+            tip = Tip.of(row)
+            append(connection, tip, [message])
+            connection.execute(
+                "UPDATE conversations SET head_message_id = ?, last_seq = ?, updated_at = ? WHERE number = ?",
+                (tip.head, tip.last_seq, to_micros(utc_now()), tip.number),
+            )
 
         await self._database.write(job)
         return message
@@ -75,55 +79,56 @@ class SqliteMessages:
         return [to_message(row, conversation_id) for row in await self._database.read(job)]
 
 
-def append(
-    connection: sqlite3.Connection, number: int, last_seq: int, head: str | None, messages: Sequence[Message]
-) -> int:
-    """Put new messages at the end of the active branch; how many were not there yet.
+@dataclass(slots=True)
+class Tip:
+    """The end of a conversation's active branch, as messages are put behind it."""
 
-    They get their `seq` and `parent_id` here. The conversation's own count is left to the caller.
+    number: int
+    last_seq: int
+    head: str | None
+    count: int
+
+    @classmethod
+    def of(cls, row: sqlite3.Row) -> "Tip":
+        """The tip that a row of `conversations` tells."""
+        return cls(row["number"], row["last_seq"], row["head_message_id"], row["message_count"])
+
+
+def append(connection: sqlite3.Connection, tip: Tip, messages: Sequence[Message]) -> None:
+    """Put messages at the end of the active branch, move the tip, and give each its `seq` and `parent_id`.
+
+    One that is there already, under its id, stays as it is. The conversation's row is left to the caller.
     """
-    added = 0
     for message in messages:
-        row = connection.execute(
-            "SELECT place, parent_id FROM messages WHERE conversation = ? AND id = ?", (number, message.id)
-        ).fetchone()
-        if row is not None:
-            message.seq, message.parent_id = row["place"] - place_of(number, 0), row["parent_id"]
+        message.seq, message.parent_id = tip.last_seq + 1, tip.head
+        if insert_message(connection, tip.number, message):
+            tip.last_seq, tip.head, tip.count = message.seq, message.id, tip.count + 1
             continue
-        last_seq += 1
-        message.seq, message.parent_id = last_seq, head
-        insert_message(connection, number, message)
-        head = message.id
-        added += 1
-    if added:
-        connection.execute(
-            "UPDATE conversations SET head_message_id = ?, last_seq = ?, updated_at = ? WHERE number = ?",
-            (head, last_seq, to_micros(utc_now()), number),
-        )
-    return added
+        row = connection.execute(
+            "SELECT place, parent_id FROM messages WHERE conversation = ? AND id = ?", (tip.number, message.id)
+        ).fetchone()
+        message.seq, message.parent_id = row["place"] & SEQ_MASK, row["parent_id"]
 
 
-def insert_message(connection: sqlite3.Connection, number: int, message: Message) -> None:
-    """Write one message whose `seq` is given."""
+def insert_message(connection: sqlite3.Connection, number: int, message: Message) -> bool:
+    """Write one message whose `seq` is given; whether its id is new in the conversation."""
     text, parts = split_content(message.content)
-    try:
-        connection.execute(
-            "INSERT INTO messages (place, conversation, id, parent_id, role, content, parts, metadata, created_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                place_of(number, message.seq or 0),
-                number,
-                message.id,
-                message.parent_id,
-                message.role.value,
-                text,
-                parts,
-                dump(message.metadata) if message.metadata else None,
-                to_micros(message.created_at),
-            ),
-        )
-    except sqlite3.IntegrityError as error:
-        raise InvalidFrame("A message with this id is in the conversation already. Use a new id.") from error
+    written = connection.execute(
+        "INSERT INTO messages (place, conversation, id, parent_id, role, content, parts, metadata, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (conversation, id) DO NOTHING",
+        (
+            place_of(number, message.seq or 0),
+            number,
+            message.id,
+            message.parent_id,
+            message.role.value,
+            text,
+            parts,
+            dump(message.metadata) if message.metadata else None,
+            to_micros(message.created_at),
+        ),
+    )
+    return written.rowcount > 0
 
 
 def _number(connection: sqlite3.Connection, conversation_id: str) -> int | None:

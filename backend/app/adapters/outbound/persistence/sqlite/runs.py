@@ -7,16 +7,18 @@ from datetime import datetime
 from app.adapters.outbound.persistence.rows import dump
 from app.adapters.outbound.persistence.sqlite.conversations import find, insert_conversation, is_taken
 from app.adapters.outbound.persistence.sqlite.database import Database
-from app.adapters.outbound.persistence.sqlite.messages import append
+from app.adapters.outbound.persistence.sqlite.messages import Tip, append
 from app.adapters.outbound.persistence.sqlite.rows import to_conversation, to_run
+from app.core.domain.conversation import Conversation
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
-from app.core.domain.time import to_micros, utc_now
+from app.core.domain.time import from_micros, to_micros, utc_now
 from app.core.ports import Acceptance, Accepted, Lease, Step
 
 _RUN = "SELECT runs.*, conversations.id AS conversation_id FROM runs JOIN conversations ON conversations.number = conversation"
 
+_ID_TAKEN = "A message with this id is in the conversation already. Use a new id."
 _MESSAGE = "SELECT 1 FROM messages WHERE conversation = ? AND id = ?"
 
 
@@ -75,7 +77,10 @@ class SqliteRuns:
                 "SELECT * FROM conversations WHERE active_run_id IS NOT NULL AND lease_owner <> ?", (lease.owner,)
             ).fetchall()
             for row in rows:
-                _take_lease(connection, row["number"], row["active_run_id"], lease)
+                connection.execute(
+                    "UPDATE conversations SET lease_owner = ?, lease_expires_at = ? WHERE number = ?",
+                    (lease.owner, to_micros(lease.expires_at), row["number"]),
+                )
                 run = connection.execute(f"{_RUN} WHERE runs.id = ?", (row["active_run_id"],)).fetchone()
                 claimed.append(Accepted(to_run(run, row["id"]), to_conversation(row)))
             idle = connection.execute(
@@ -93,36 +98,53 @@ def _accept(connection: sqlite3.Connection, acceptance: Acceptance) -> Accepted:
     earlier = connection.execute(f"{_RUN} WHERE runs.user_id = ? AND message_id = ?", (run.user_id, message.id)).fetchone()
     if earlier is not None:
         first = to_run(earlier, earlier["conversation_id"])
-        row = find(connection, first.conversation_id, run.user_id)
-        assert row is not None
-        return Accepted(first, to_conversation(row), is_new=False)
+        return Accepted(first, to_conversation(_row(connection, earlier["conversation"])), is_new=False)
 
-    if acceptance.create is not None:
-        if is_taken(connection, acceptance.create.id):
+    conversation, tip = _conversation_for(connection, acceptance)
+    if conversation.active_run_id and acceptance.on_busy is OnBusy.REJECT:
+        raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
+    idle = conversation.active_run_id is None
+    if idle and not (acceptance.create is None and _has_queue(connection, tip.number)):
+        return _begin(connection, conversation, tip, run, message, acceptance.lease)
+    if connection.execute(_MESSAGE, (tip.number, message.id)).fetchone() is not None:
+        raise InvalidFrame(_ID_TAKEN)
+    run.status = RunStatus.QUEUED
+    _insert_run(connection, tip.number, run, place_in_queue=0 if acceptance.on_busy is OnBusy.INTERRUPT else 1)
+    return Accepted(run, conversation)
+
+
+def _conversation_for(connection: sqlite3.Connection, acceptance: Acceptance) -> tuple[Conversation, Tip]:
+    """The conversation that a turn is asked for in, made where it is to be made."""
+    if (made := acceptance.create) is not None:
+        if is_taken(connection, made.id):
             raise NotFound("There is no such conversation.")
-        insert_conversation(connection, acceptance.create)
-    row = find(connection, run.conversation_id, run.user_id)
+        return made, Tip(insert_conversation(connection, made), 0, None, 0)
+    row = find(connection, acceptance.run.conversation_id, acceptance.run.user_id)
     if row is None:
         raise NotFound("There is no such conversation.")
-    if row["active_run_id"] and acceptance.on_busy is OnBusy.REJECT:
-        raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
-    if connection.execute(_MESSAGE, (row["number"], message.id)).fetchone() is not None:
-        raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
-    run.status = RunStatus.QUEUED
-    _insert_run(connection, row["number"], run, place_in_queue=0 if acceptance.on_busy is OnBusy.INTERRUPT else 1)
-    if not row["active_run_id"]:
-        promoted = _promote(connection, row, acceptance.lease)
-        if promoted is not None and promoted.run.id == run.id:
-            return promoted
-    return Accepted(run, to_conversation(row))
+    return to_conversation(row), Tip.of(row)
+
+
+def _begin(
+    connection: sqlite3.Connection, conversation: Conversation, tip: Tip, run: Run, message: Message, lease: Lease
+) -> Accepted:
+    """Store the user message and its run, and take the lease of the idle conversation."""
+    before = tip.last_seq
+    append(connection, tip, [message])
+    if tip.last_seq == before:
+        raise InvalidFrame(_ID_TAKEN)
+    run.status, run.started_at = RunStatus.RUNNING, utc_now()
+    _insert_run(connection, tip.number, run, place_in_queue=None)
+    _move(connection, tip, run.id, lease)
+    return Accepted(run, _moved(conversation, tip, run.id), message)
 
 
 def _promote(connection: sqlite3.Connection, row: sqlite3.Row, lease: Lease) -> Accepted | None:
     """Begin the next run in the queue of the idle conversation `row`."""
-    number, last_seq, head, count = row["number"], row["last_seq"], row["head_message_id"], row["message_count"]
+    tip = Tip.of(row)
     waiting = connection.execute(
         f"{_RUN} WHERE conversation = ? AND place_in_queue IS NOT NULL ORDER BY place_in_queue, runs.created_at, runs.id",
-        (number,),
+        (tip.number,),
     ).fetchall()
     for waiting_row in waiting:
         run = to_run(waiting_row, row["id"])
@@ -133,34 +155,28 @@ def _promote(connection: sqlite3.Connection, row: sqlite3.Row, lease: Lease) -> 
             content=run.request["content"],
             created_at=run.created_at,
         )
-        added = append(connection, number, last_seq, head, [message])
-        last_seq, head, count = last_seq + added, message.id, count + added
-        connection.execute("UPDATE conversations SET message_count = ? WHERE number = ?", (count, number))
+        append(connection, tip, [message])
         if run.status is RunStatus.CANCELLED:
             connection.execute("UPDATE runs SET place_in_queue = NULL WHERE id = ?", (run.id,))
+            _move(connection, tip, None, None)
             continue
         run.status, run.started_at = RunStatus.RUNNING, utc_now()
         connection.execute(
             "UPDATE runs SET place_in_queue = NULL, status = ?, started_at = ?, request = NULL WHERE id = ?",
             (run.status.value, to_micros(run.started_at), run.id),
         )
-        _take_lease(connection, number, run.id, lease)
-        current = find(connection, row["id"], None)
-        assert current is not None
-        return Accepted(run, to_conversation(current), message)
+        _move(connection, tip, run.id, lease)
+        return Accepted(run, _moved(to_conversation(row), tip, run.id), message)
     return None
 
 
 def _commit(connection: sqlite3.Connection, step: Step) -> bool:
     run = step.run
-    row = connection.execute(
-        "SELECT number, last_seq, head_message_id, active_run_id, lease_owner FROM conversations WHERE id = ?",
-        (run.conversation_id,),
-    ).fetchone()
+    row = find(connection, run.conversation_id, None)
     if row is None or row["active_run_id"] != run.id or row["lease_owner"] != step.owner:
         raise LeaseLost("The run belongs to another process now.")
-    number = row["number"]
-    added = append(connection, number, row["last_seq"], row["head_message_id"], step.messages)
+    tip = Tip.of(row)
+    append(connection, tip, step.messages)
     connection.execute(
         "UPDATE runs SET status = ?, answer_id = ?, last_message_id = ?, finish_reason = ?, usage = ?, error = ?,"
         " last_seq = ?, outline = ?, ended_at = ? WHERE id = ?",
@@ -177,28 +193,49 @@ def _commit(connection: sqlite3.Connection, step: Step) -> bool:
             run.id,
         ),
     )
-    release = "active_run_id = NULL, lease_owner = NULL, lease_expires_at = NULL," if run.status.ended else ""
+    if run.status.ended:
+        _move(connection, tip, None, None)
+        return _has_queue(connection, tip.number)
+    _move(connection, tip, run.id, Lease(row["lease_owner"], from_micros(row["lease_expires_at"])))
+    return False
+
+
+def _has_queue(connection: sqlite3.Connection, number: int) -> bool:
+    query = "SELECT 1 FROM runs WHERE conversation = ? AND place_in_queue IS NOT NULL LIMIT 1"
+    return connection.execute(query, (number,)).fetchone() is not None
+
+
+def _row(connection: sqlite3.Connection, number: int) -> sqlite3.Row:
+    return connection.execute("SELECT * FROM conversations WHERE number = ?", (number,)).fetchone()
+
+
+def _move(connection: sqlite3.Connection, tip: Tip, run_id: str | None, lease: Lease | None) -> None:
+    """Write where the conversation's branch ends now, and who drives it."""
     connection.execute(
-        f"UPDATE conversations SET {release} message_count = message_count + ? WHERE number = ?",  # noqa: S608
-        (added, number),
+        "UPDATE conversations SET head_message_id = ?, last_seq = ?, message_count = ?, active_run_id = ?,"
+        " lease_owner = ?, lease_expires_at = ?, updated_at = ? WHERE number = ?",
+        (
+            tip.head,
+            tip.last_seq,
+            tip.count,
+            run_id,
+            lease.owner if lease else None,
+            to_micros(lease.expires_at) if lease else None,
+            to_micros(utc_now()),
+            tip.number,
+        ),
     )
-    if not run.status.ended:
-        return False
-    waiting = "SELECT 1 FROM runs WHERE conversation = ? AND place_in_queue IS NOT NULL LIMIT 1"
-    return connection.execute(waiting, (number,)).fetchone() is not None
 
 
-def _take_lease(connection: sqlite3.Connection, number: int, run_id: str, lease: Lease) -> None:
-    connection.execute(
-        "UPDATE conversations SET active_run_id = ?, lease_owner = ?, lease_expires_at = ? WHERE number = ?",
-        (run_id, lease.owner, to_micros(lease.expires_at), number),
-    )
+def _moved(conversation: Conversation, tip: Tip, run_id: str) -> Conversation:
+    changes = {"head_message_id": tip.head, "message_count": tip.count, "active_run_id": run_id}
+    return conversation.model_copy(update=changes)
 
 
-def _insert_run(connection: sqlite3.Connection, number: int, run: Run, place_in_queue: int) -> None:
+def _insert_run(connection: sqlite3.Connection, number: int, run: Run, place_in_queue: int | None) -> None:
     connection.execute(
         "INSERT INTO runs (id, conversation, user_id, message_id, status, place_in_queue, model, answer_id, request,"
-        " last_seq, outline, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " last_seq, outline, created_at, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run.id,
             number,
@@ -208,9 +245,10 @@ def _insert_run(connection: sqlite3.Connection, number: int, run: Run, place_in_
             place_in_queue,
             run.model,
             run.answer_id,
-            dump(run.request),
+            dump(run.request) if run.status is RunStatus.QUEUED else None,
             run.last_seq,
             dump(run.outline),
             to_micros(run.created_at),
+            None if run.started_at is None else to_micros(run.started_at),
         ),
     )
