@@ -33,7 +33,9 @@ def make(upstream: str) -> Starlette:
 
     async def relay(websocket: WebSocket, frame: dict[str, str]) -> None:
         body = {"model": "bench", "stream": True, "messages": [{"role": "user", "content": frame["content"]}]}
-        async with websocket.app.state.session.post(f"{upstream}/chat/completions", data=orjson.dumps(body)) as response:
+        async with websocket.app.state.session.post(
+            f"{upstream}/chat/completions", data=orjson.dumps(body)
+        ) as response:
             async for line in response.content:
                 if not line.startswith(b"data: {"):
                     continue

@@ -84,12 +84,14 @@ def mongo() -> Iterator[str]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = [str(Path(sys.executable).parent / "nx-27017"), "--host", "127.0.0.1", "--port", str(port)]
-        with process([*command, "--db", str(Path(folder) / "mongo.db")], port):
+        with process([*command, "--data-dir", folder], port):
             yield f"mongodb://127.0.0.1:{port}"
 
 
 @contextmanager
-def service(base_url: str, *, mongodb_url: str | None = None, data_dir: str | None = None, **settings: str) -> Iterator[str]:
+def service(
+    base_url: str, *, mongodb_url: str | None = None, data_dir: str | None = None, **settings: str
+) -> Iterator[str]:
     """The service with the upstream as its model; its HTTP URL."""
     port = free_port()
     env = {

@@ -37,16 +37,22 @@ def main() -> int:
             for _ in range(options.rounds):
                 for name, url in targets.items():
                     rounds[name].append(rig.measure_turns(url, connections, options.turns))
-            print(f"\n{connections} connection{'s' if connections > 1 else ''}, {options.rounds} rounds of {options.turns} turns")
+            print(
+                f"\n{connections} connection{'s' if connections > 1 else ''}, {options.rounds} rounds of {options.turns} turns"
+            )
             for name, figures in rounds.items():
                 rate = statistics.median(figure[0] for figure in figures)
                 first = statistics.median(figure[1] for figure in figures)
                 ratio = statistics.median(a[0] / b[0] for a, b in zip(figures, rounds["relay"], strict=True))
                 behind = statistics.median(a[1] - b[1] for a, b in zip(figures, rounds["relay"], strict=True))
-                print(f"  {name:14} {rate:7.0f} turns/s  {ratio:6.1%} of the relay   first piece {first:6.2f} ms ({behind:+.2f})")
+                print(
+                    f"  {name:14} {rate:7.0f} turns/s  {ratio:6.1%} of the relay   first piece {first:6.2f} ms ({behind:+.2f})"
+                )
                 if name == "sqlite":
                     failed |= ratio < LIMIT_RATE or (connections == 1 and behind > LIMIT_FIRST_MS)
-    print(f"\nlimits (SQLite): at least {LIMIT_RATE:.0%} of the relay, first piece at most {LIMIT_FIRST_MS} ms behind: {'MISSED' if failed else 'kept'}")
+    print(
+        f"\nlimits (SQLite): at least {LIMIT_RATE:.0%} of the relay, first piece at most {LIMIT_FIRST_MS} ms behind: {'MISSED' if failed else 'kept'}"
+    )
     return int(failed)
 
 

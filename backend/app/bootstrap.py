@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -32,7 +32,9 @@ class Application:
 
 
 @asynccontextmanager
-async def run_application(settings: Settings, accounts: IAccounts, catalog: ModelCatalog) -> AsyncIterator[Application]:
+async def run_application(
+    settings: Settings, accounts: IAccounts, catalog: ModelCatalog
+) -> AsyncGenerator[Application]:
     """Open the store, take over what a process before left, and close everything at the end.
 
     Raises:
@@ -74,7 +76,7 @@ def make_accounts(settings: Settings) -> tuple[IAccounts, str | None]:
     if settings.auth_mode is AuthMode.NONE:
         return OpenAccounts(), None
     given = settings.atelier_token
-    token = given.get_secret_value() if given is not None else load_or_make_token(settings.data_dir)
+    token = given.get_secret_value() if given is not None else load_or_make_token(settings.token_file)
     return LocalAccounts(token), token
 
 

@@ -61,6 +61,9 @@ def configure(level: str, log_format: str) -> None:
             },
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["run"]}},
             "root": {"level": "WARNING", "handlers": ["stderr"]},
-            "loggers": {"app": {"level": level.upper()}, "uvicorn": {"level": "INFO" if level == "debug" else "WARNING"}},
+            "loggers": {
+                "app": {"level": level.upper()},
+                "uvicorn": {"level": "INFO" if level == "debug" else "WARNING"},
+            },
         }
     )

@@ -1,6 +1,6 @@
 """The ASGI application: routes, the guard before them, and the lifespan that opens and closes what they use."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -39,7 +39,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
     catalog = ModelCatalog(settings)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with run_application(settings, known, catalog) as application:
             app.state.services = application.services
             app.state.sockets = application.sockets

@@ -47,31 +47,58 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
 
-    host: str = Field("127.0.0.1", description="The address to listen on.")
-    port: int = Field(8000, ge=0, le=65_535, description="The port to listen on; 0 takes a free one.")
-    data_dir: Path = Field(Path("data"), description="The folder for the database, the token and files.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
-    log_format: Literal["text", "json"] = Field("text", description="`text` for people, `json` for machines.")
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65_535, description="The port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(default=Path("data"), description="The folder for the database, the token and files.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="How much is logged.")
+    log_format: Literal["text", "json"] = Field(default="text", description="`text` for people, `json` for machines.")
 
-    auth_mode: AuthMode = Field(AuthMode.LOCAL, description="`local`: one user with a token; `none`: no credential, loopback only.")
-    atelier_token: OptionalSecret = Field(None, description="The token of `local` mode; made and kept in the data folder when not set.")
-    allowed_origins: CommaList = Field(default_factory=list, description="Other sites whose pages may talk to the service.")
-    allowed_hosts: CommaList = Field(default_factory=list, description="Names by which the service is reached, beside localhost and addresses.")
+    auth_mode: AuthMode = Field(
+        default=AuthMode.LOCAL, description="`local`: one user with a token; `none`: no credential, loopback only."
+    )
+    atelier_token: OptionalSecret = Field(
+        default=None, description="The token of `local` mode; made and kept in the data folder when not set."
+    )
+    allowed_origins: CommaList = Field(
+        default_factory=list, description="Other sites whose pages may talk to the service."
+    )
+    allowed_hosts: CommaList = Field(
+        default_factory=list, description="Names by which the service is reached, beside localhost and addresses."
+    )
 
-    mongodb_url: OptionalSecret = Field(None, description="MongoDB's address; SQLite in the data folder when not set.")
-    mongodb_database: str = Field("atelier", description="The database in MongoDB.")
-    mongodb_driver: MongoDriver = Field(MongoDriver.MOTOR, description="`motor`, or `pymongo` for PyMongo's own async client.")
+    mongodb_url: OptionalSecret = Field(
+        default=None, description="MongoDB's address; SQLite in the data folder when not set."
+    )
+    mongodb_database: str = Field(default="atelier", description="The database in MongoDB.")
+    mongodb_driver: MongoDriver = Field(
+        default=MongoDriver.MOTOR, description="`motor`, or `pymongo` for PyMongo's own async client."
+    )
 
-    default_model: OptionalText = Field(None, description="The model that answers when none is named; the first provider with a key, else `demo@offline`.")
-    openai_api_key: OptionalSecret = Field(None, description="The key for OpenAI, or for the server at OPENAI_BASE_URL.")
-    openai_base_url: OptionalText = Field(None, description="Another server that speaks OpenAI's wire; it may do without a key.")
-    system_prompt: str = Field(DEFAULT_SYSTEM_PROMPT, description="What every model is told first.")
-    context_tokens: int = Field(32_000, ge=500, le=10_000_000, description="How much of a conversation a model is sent, in tokens.")
-    max_tool_rounds: int = Field(25, ge=1, le=1_000, description="How often a model may ask for tools in one turn.")
-    provider_timeout: float = Field(120.0, gt=0, le=3_600, description="Seconds to wait for the next piece of a model's answer.")
+    default_model: OptionalText = Field(
+        default=None,
+        description="The model that answers when none is named; the first provider with a key, else `demo@offline`.",
+    )
+    openai_api_key: OptionalSecret = Field(
+        default=None, description="The key for OpenAI, or for the server at OPENAI_BASE_URL."
+    )
+    openai_base_url: OptionalText = Field(
+        default=None, description="Another server that speaks OpenAI's wire; it may do without a key."
+    )
+    system_prompt: str = Field(default=DEFAULT_SYSTEM_PROMPT, description="What every model is told first.")
+    context_tokens: int = Field(
+        default=32_000, ge=500, le=10_000_000, description="How much of a conversation a model is sent, in tokens."
+    )
+    max_tool_rounds: int = Field(
+        default=25, ge=1, le=1_000, description="How often a model may ask for tools in one turn."
+    )
+    provider_timeout: float = Field(
+        default=120.0, gt=0, le=3_600, description="Seconds to wait for the next piece of a model's answer."
+    )
 
-    ws_max_frame_bytes: int = Field(1_048_576, ge=1_024, le=67_108_864, description="The largest WebSocket frame that is accepted.")
-    max_runs: int = Field(1_000, ge=1, description="Answers that are given at once.")
+    ws_max_frame_bytes: int = Field(
+        default=1_048_576, ge=1_024, le=67_108_864, description="The largest WebSocket frame that is accepted."
+    )
+    max_runs: int = Field(default=1_000, ge=1, description="Answers that are given at once.")
 
     @field_validator("log_level", "log_format", "auth_mode", "mongodb_driver", mode="before")
     @classmethod
@@ -84,6 +111,11 @@ class Settings(BaseSettings):
         if value is not None and urlsplit(value).scheme not in ("http", "https"):
             raise ValueError("must begin with http:// or https://")
         return value.rstrip("/") if value else value
+
+    @property
+    def token_file(self) -> Path:
+        """Where the token of `local` mode is kept."""
+        return self.data_dir / "token"
 
     @cached_property
     def listens_on_loopback(self) -> bool:

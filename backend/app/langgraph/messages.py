@@ -46,7 +46,8 @@ def to_langchain(message: Message) -> BaseMessage:
     if (name := metadata.pop("name", None)) is not None:
         fields["name"] = name
     if message.role is MessageRole.ASSISTANT:
-        fields["tool_calls"] = [_call(call) for call in metadata.pop("tool_calls", None) or []]
+        calls: list[dict[str, Any]] = metadata.pop("tool_calls", None) or []
+        fields["tool_calls"] = [_call(call) for call in calls]
         fields["invalid_tool_calls"] = metadata.pop("invalid_tool_calls", None) or []
         fields["usage_metadata"] = metadata.pop("usage", None)
         if (reasoning := metadata.pop("reasoning", None)) is not None:

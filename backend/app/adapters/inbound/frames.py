@@ -1,6 +1,6 @@
 """The frames that clients send over the WebSocket, checked from bytes to types in one pass."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -49,7 +49,7 @@ ClientFrame = MessageFrame | AttachFrame | CancelFrame | PingFrame
 _ADAPTER: TypeAdapter[ClientFrame] = TypeAdapter(Annotated[ClientFrame, Field(discriminator="type")])
 
 
-class BadFrame(Exception):  # noqa: N818 - carries an answer, not a fault
+class BadFrame(Exception):
     """A frame that is answered with an error.
 
     Attributes:
@@ -97,5 +97,5 @@ def _type_of(text: str | bytes) -> str | None:
         frame = from_json(text)
     except ValueError:
         return None
-    kind = frame.get("type") if isinstance(frame, dict) else None
+    kind = cast("dict[str, Any]", frame).get("type") if isinstance(frame, dict) else None
     return kind[:50] if isinstance(kind, str) else None

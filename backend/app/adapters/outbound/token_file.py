@@ -6,18 +6,15 @@ from pathlib import Path
 
 from app.core.domain.errors import StorageUnavailable
 
-FILE = "token"
 
-
-def load_or_make_token(folder: Path) -> str:
-    """The token in `folder`; made there, readable by its owner alone, when there is none.
+def load_or_make_token(path: Path) -> str:
+    """The token in the file at `path`; made there, readable by its owner alone, when there is none.
 
     Raises:
         StorageUnavailable: the folder cannot be read or written.
     """
-    path = folder / FILE
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file() and (token := path.read_text().strip()):
             return token
         token = secrets.token_urlsafe(24)

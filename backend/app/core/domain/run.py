@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 from app.core.domain.ids import new_id
 from app.core.domain.time import utc_now
 
-
 OutlineEntry = list[Any]
 """One or more events of a run in short: `[seq of the first, type, …]`."""
 

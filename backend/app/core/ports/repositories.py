@@ -210,11 +210,19 @@ class Store(Protocol):
     """A store that is open: its three repositories, and what start, health checks and shutdown need."""
 
     @property
-    def conversations(self) -> IConversationRepository: ...
+    def conversations(self) -> IConversationRepository:
+        """Conversations."""
+        ...
+
     @property
-    def messages(self) -> IMessageRepository: ...
+    def messages(self) -> IMessageRepository:
+        """Messages."""
+        ...
+
     @property
-    def runs(self) -> IRunRepository: ...
+    def runs(self) -> IRunRepository:
+        """Runs."""
+        ...
 
     async def ping(self) -> None:
         """Answer if the store can be read and written.

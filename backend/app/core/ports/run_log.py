@@ -27,7 +27,7 @@ class IRunFeed(Protocol):
         ...
 
 
-class EventsGone(Exception):  # noqa: N818 - it is a state, not a fault
+class EventsGone(Exception):
     """Events that a listener asks for are no longer in the log."""
 
 

@@ -124,7 +124,9 @@ class HistoryService:
             raise InvalidFrame(f"That is more than {MAX_IMPORT_MESSAGES} messages. Import it in parts.")
         given = conversation.get("id")
         fields = {key: conversation[key] for key in _KEPT if conversation.get(key) is not None}
-        restored = Conversation(id=given if isinstance(given, str) and is_client_id(given) else new_id(), user_id=user.id, **fields)
+        restored = Conversation(
+            id=given if isinstance(given, str) and is_client_id(given) else new_id(), user_id=user.id, **fields
+        )
         built = _build(restored.id, messages)
         head = conversation.get("head_message_id")
         by_id = {message.id: message for message in built}
@@ -186,7 +188,9 @@ def _build(conversation_id: str, raw: Sequence[dict[str, Any]]) -> list[Message]
         parent = fields.get("parent_id", previous.id if previous else None)
         if parent is not None and parent not in ids:
             parent = previous.id if previous else None
-        kept = {key: fields[key] for key in ("role", "content", "metadata", "created_at") if fields.get(key) is not None}
+        kept = {
+            key: fields[key] for key in ("role", "content", "metadata", "created_at") if fields.get(key) is not None
+        }
         try:
             message = Message(conversation_id=conversation_id, id=message_id, seq=seq, parent_id=parent, **kept)
         except ValueError as error:
@@ -209,8 +213,10 @@ def _markdown(message: Message) -> str:
     parts = [f"\n## {message.role.value.capitalize()}\n"]
     if message.text:
         parts.append(message.text + "\n")
-    for call in message.tool_calls:
-        parts.append(f"Calls `{call.get('name')}`:\n\n{_fenced(to_json(call.get('args') or {}), 'json')}\n")
+    parts += [
+        f"Calls `{call.get('name')}`:\n\n{_fenced(to_json(call.get('args') or {}), 'json')}\n"
+        for call in message.tool_calls
+    ]
     return "\n".join(parts)
 
 

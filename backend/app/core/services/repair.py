@@ -59,7 +59,7 @@ def repair(history: Iterable[Message], *, keep_open: bool = False) -> list[Messa
         if message.role is MessageRole.TOOL:
             continue
         if message.role is MessageRole.ASSISTANT and calls_of(message):
-            message = _with_unique_ids(message, index)  # noqa: PLW2901
+            message = _with_unique_ids(message, index)
             repaired.append(message)
             last = keep_open and all(later.role is MessageRole.TOOL for later in messages[index + 1 :])
             for call in calls_of(message):
@@ -110,7 +110,7 @@ def _with_unique_ids(message: Message, index: int) -> Message:
         for number, call in enumerate(cast("list[dict[str, Any]]", calls)):
             call_id = call.get("id")
             if not isinstance(call_id, str) or not call_id or call_id in seen:
-                call = {**call, "id": f"call_{index}_{key[0]}{number}"}  # noqa: PLW2901
+                call = {**call, "id": f"call_{index}_{key[0]}{number}"}
                 changed = True
             seen.add(call["id"])
             fixed.append(call)

@@ -366,4 +366,3 @@ def _is_blank(content: Content) -> bool:
     if isinstance(content, str):
         return not content.strip()
     return all(part.get("type") == "text" and not str(part.get("text", "")).strip() for part in content)
-

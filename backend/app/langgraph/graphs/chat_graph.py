@@ -4,6 +4,8 @@ from functools import lru_cache
 from typing import Any
 
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.prebuilt import tools_condition
@@ -63,14 +65,15 @@ class _Bound:
         self._graph = graph
         self._context = context
 
-    async def ainvoke(self, state: ConversationState, config: Any = None) -> dict[str, Any]:
+    async def ainvoke(self, state: ConversationState, config: RunnableConfig | None = None) -> dict[str, Any]:
         """Run one turn; the state at its end."""
-        return await self._graph.ainvoke(state, {**run_config(self._context), **(config or {})}, context=self._context)
+        merged = merge_configs(run_config(self._context), config)
+        return await self._graph.ainvoke(state, merged, context=self._context)
 
 
-def run_config(context: TurnContext) -> dict[str, Any]:
+def run_config(context: TurnContext) -> RunnableConfig:
     """The settings of one run of the graph: enough steps for every round of tools."""
-    return {"recursion_limit": 2 * context.max_tool_rounds + 10}
+    return RunnableConfig(recursion_limit=2 * context.max_tool_rounds + 10)
 
 
 async def _call_llm(state: ConversationState, runtime: Runtime[TurnContext]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def tool_node() -> ToolNode:
 
 async def _run_call(request: ToolCallRequest, execute: Execute) -> ToolMessage | Command[Any]:
     """Run one call with the tool that the context has for it; a call that has its result is not run again."""
-    context: TurnContext = request.runtime.context
+    context: TurnContext = request.runtime.context  # pyright: ignore[reportAssignmentType, reportUnknownMemberType]
     state: dict[str, Any] = request.state  # pyright: ignore[reportAssignmentType]
     finished = _result_of(request.tool_call["id"], state["messages"])
     if finished is not None:

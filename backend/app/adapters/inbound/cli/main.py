@@ -35,14 +35,22 @@ def serve(
 @app.command()
 def chat(
     message: Annotated[str | None, typer.Argument(help="Ask this, print the answer, and end.")] = None,
-    url: Annotated[str, typer.Option(envvar="ATELIER_URL", help="The address of the service.")] = "http://127.0.0.1:8000",
+    url: Annotated[
+        str, typer.Option(envvar="ATELIER_URL", help="The address of the service.")
+    ] = "http://127.0.0.1:8000",
     token: Annotated[
         str | None,
-        typer.Option(envvar="ATELIER_TOKEN", help="The service's token; found in the data folder when it runs here.", show_default=False),
+        typer.Option(
+            envvar="ATELIER_TOKEN",
+            help="The service's token; found in the data folder when it runs here.",
+            show_default=False,
+        ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the service keeps its data. [DATA_DIR, ./data]")] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="The model to ask, as provider@model.")] = None,
-    conversation: Annotated[str | None, typer.Option("--conversation", "-c", help="Go on with this conversation.")] = None,
+    conversation: Annotated[
+        str | None, typer.Option("--conversation", "-c", help="Go on with this conversation.")
+    ] = None,
     last: Annotated[bool, typer.Option("--continue", help="Go on with the newest conversation.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="List the newest conversations, and end.")] = False,
 ) -> None:
@@ -50,7 +58,14 @@ def chat(
     from app.adapters.inbound.cli.chat import Options, run
 
     options = Options(
-        url=url, token=token, data_dir=data_dir, model=model, conversation=conversation, last=last, listing=listing, message=message
+        url=url,
+        token=token,
+        data_dir=data_dir,
+        model=model,
+        conversation=conversation,
+        last=last,
+        listing=listing,
+        message=message,
     )
     raise typer.Exit(run(options))
 

@@ -59,7 +59,7 @@ def _serve(app: FastAPI, settings: Settings, listening: socket.socket, token: st
         timeout_graceful_shutdown=PATIENCE_SECONDS,
         backlog=BACKLOG,
     )
-    server = _Server(config, _address(settings.host, listening), token)
+    server = _Server(app, config, _address(settings.host, listening), token)
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:
@@ -74,8 +74,9 @@ def _serve(app: FastAPI, settings: Settings, listening: socket.socket, token: st
 class _Server(uvicorn.Server):
     """Uvicorn's server, which says where it is, and tells WebSocket clients before it goes."""
 
-    def __init__(self, config: uvicorn.Config, address: str, token: str | None) -> None:
+    def __init__(self, app: FastAPI, config: uvicorn.Config, address: str, token: str | None) -> None:
         super().__init__(config)
+        self._app = app
         self._address = address
         self._token = token
 
@@ -87,21 +88,19 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close every WebSocket with 1001, then stop."""
-        state = getattr(self.config.loaded_app, "state", None)
-        app: Any = self.config.app
-        handler: WebSocketHandler | None = getattr(getattr(app, "state", state), "sockets", None)
+        handler: WebSocketHandler | None = getattr(self._app.state, "sockets", None)
         if handler is not None:
             await handler.close_all()
         await super().shutdown(sockets)
 
     def _greet(self) -> None:
-        app: Any = self.config.app
-        model: str = app.state.services.catalog.default
+        model: str = self._app.state.services.catalog.default
         url = f"{self._address}/?token={self._token}" if self._token else f"{self._address}/"
         lines = [
             "",
             f"  Atelier is ready at  {url}",
-            "  Talk to it with      atelier chat" + ("" if self._address.endswith(":8000") else f" --url {self._address}"),
+            "  Talk to it with      atelier chat"
+            + ("" if self._address.endswith(":8000") else f" --url {self._address}"),
         ]
         if model.startswith("demo@"):
             lines += [

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
-from app.adapters.inbound.content import ClientId, CleanText
+from app.adapters.inbound.content import CleanText, ClientId
 from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import (
     ConversationChanges,
@@ -38,11 +38,15 @@ async def list_conversations(
     user: Me,
     atelier: Atelier,
     limit: Limit = 50,
-    cursor: Annotated[CleanText | None, Query(max_length=500, description="The `next_cursor` of the page before.")] = None,
+    cursor: Annotated[
+        CleanText | None, Query(max_length=500, description="The `next_cursor` of the page before.")
+    ] = None,
     q: Annotated[
         CleanText | None, Query(max_length=500, description="Words that begin words of the title or of a message.")
     ] = None,
-    archived: Annotated[bool | None, Query(description="Only archived ones, or only others; both when left out.")] = None,
+    archived: Annotated[
+        bool | None, Query(description="Only archived ones, or only others; both when left out.")
+    ] = None,
 ) -> Response:
     """Newest activity first."""
     found = await atelier.history.list(user, limit=limit, cursor=cursor, q=q, archived=archived)
@@ -89,7 +93,10 @@ async def delete(conversation_id: ClientId, user: Me, atelier: Atelier) -> Respo
 
 @router.get("/{conversation_id}/export", summary="Export a conversation", response_class=StreamingResponse)
 async def export(
-    conversation_id: ClientId, user: Me, atelier: Atelier, format: Literal["json", "markdown"] = "json"  # noqa: A002 - the wire's own word
+    conversation_id: ClientId,
+    user: Me,
+    atelier: Atelier,
+    format: Literal["json", "markdown"] = "json",  # noqa: A002 - the wire's own word
 ) -> Response:
     """A download: JSON with all branches, which can be imported again, or the active branch as Markdown."""
     conversation = await atelier.history.get(user, conversation_id)

@@ -17,7 +17,9 @@ from app.core.domain.user import LOCAL_USER, User
 
 router = APIRouter(tags=["access"])
 
-WRONG_TOKEN = "That is not this service's token. The service printed it when it started, and keeps it in its data folder."  # noqa: S105
+WRONG_TOKEN = (
+    "That is not this service's token. The service printed it when it started, and keeps it in its data folder."  # noqa: S105
+)
 SECONDS = 30 * 24 * 3600
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -34,7 +36,9 @@ class Login(BaseModel):
 
 
 @router.get("/", include_in_schema=False)
-async def index(request: Request, atelier: Atelier, token: Annotated[str | None, Query(max_length=500)] = None) -> Response:
+async def index(
+    request: Request, atelier: Atelier, token: Annotated[str | None, Query(max_length=500)] = None
+) -> Response:
     """The page; with `token` in the address, the session cookie and the page without it."""
     if token is not None:
         session = atelier.accounts.log_in(token)
@@ -45,7 +49,9 @@ async def index(request: Request, atelier: Atelier, token: Annotated[str | None,
     if user is None:
         return HTMLResponse(login_page(), 401, _HEADERS)
     recent = await atelier.history.list(user, limit=8, cursor=None, q=None, archived=False)
-    return HTMLResponse(welcome_page(atelier.catalog.default, recent.items, escape(request.headers["host"])), 200, _HEADERS)
+    return HTMLResponse(
+        welcome_page(atelier.catalog.default, recent.items, escape(request.headers["host"])), 200, _HEADERS
+    )
 
 
 @router.post("/api/auth/login", summary="Log a browser in")

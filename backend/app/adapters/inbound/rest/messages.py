@@ -35,7 +35,9 @@ async def messages(
 @router.post(
     "/{conversation_id}/messages",
     response_model=TurnOut,
-    responses={status: {"model": Problem} for status in sorted({STATUS[code] for code in STATUS if code != "forbidden"})},
+    responses={
+        status: {"model": Problem} for status in sorted({STATUS[code] for code in STATUS if code != "forbidden"})
+    },
     summary="Send a message and wait for the answer",
 )
 async def send(conversation_id: ClientId, body: NewMessage, user: Me, atelier: Atelier) -> Response:
@@ -48,5 +50,11 @@ async def send(conversation_id: ClientId, body: NewMessage, user: Me, atelier: A
     stored = [event.data["message"] for event in events if event.type == "message"]
     failure = next((event.data for event in events if event.type == "error"), None)
     if failure is not None:
-        return problem(AtelierError(failure["message"]), status=STATUS[failure["code"]], run_id=run.id, messages=stored, code=failure["code"])
+        return problem(
+            AtelierError(failure["message"]),
+            status=STATUS[failure["code"]],
+            run_id=run.id,
+            messages=stored,
+            code=failure["code"],
+        )
     return Json({"run_id": run.id, "messages": stored})

@@ -44,7 +44,9 @@ async def events(
     user: Me,
     atelier: Atelier,
     after: Annotated[Seq, Query(description="Only events with a greater `seq`.")] = 0,
-    last_event_id: Annotated[Seq | None, Header(description="The same, as browsers send it when they reconnect.")] = None,
+    last_event_id: Annotated[
+        Seq | None, Header(description="The same, as browsers send it when they reconnect.")
+    ] = None,
 ) -> Response:
     """The same events as on the WebSocket, each with its `seq` as its id; ends with the run."""
     more = asyncio.Event()

@@ -4,11 +4,12 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.config import JsonDict
 
-from app.adapters.inbound.content import ClientId, CleanText, MessageContent, ModelName, checked
+from app.adapters.inbound.content import CleanText, ClientId, MessageContent, ModelName, checked
 from app.core.domain.ids import CLIENT_ID
 
-_CONVERSATION = {
+_CONVERSATION: JsonDict = {
     "id": "0199f3a0-7c1e-7a3b-8a4e-2f6d1c9b7e55",
     "title": "What is 12 * 34?",
     "model": None,
@@ -20,7 +21,7 @@ _CONVERSATION = {
     "created_at": "2026-11-21T09:30:00.123456Z",
     "updated_at": "2026-11-21T09:30:01.654321Z",
 }
-_MESSAGE = {
+_MESSAGE: JsonDict = {
     "id": "0199f3a0-8d2f-7c4c-9b5f-3a7e2d0c8f66",
     "conversation_id": "0199f3a0-7c1e-7a3b-8a4e-2f6d1c9b7e55",
     "seq": 2,
@@ -197,11 +198,13 @@ class Import(BaseModel):
     """An export, or a list of messages."""
 
     format: Literal["atelier.conversation/1"] | None = None
-    conversation: ImportedConversation = Field(default_factory=ImportedConversation)  # pyright: ignore[reportArgumentType]
+    conversation: ImportedConversation = Field(default_factory=lambda: ImportedConversation.model_validate({}))
     title: CleanText | None = Field(None, max_length=500)
     messages: list[ImportedMessage] = Field(
         max_length=10_000,
-        examples=[[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello! What can I do for you?"}]],
+        examples=[
+            [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello! What can I do for you?"}]
+        ],
     )
 
 

@@ -24,7 +24,9 @@ async def live() -> Response:
     return Json({"status": "ok", "version": __version__})
 
 
-@router.get("/api/health/ready", tags=["health"], summary="Whether messages can be taken", responses={503: {"model": Problem}})
+@router.get(
+    "/api/health/ready", tags=["health"], summary="Whether messages can be taken", responses={503: {"model": Problem}}
+)
 async def ready(atelier: Atelier) -> Response:
     """200 while the store can be written, else 503; needs no credential."""
     await atelier.store.ping()

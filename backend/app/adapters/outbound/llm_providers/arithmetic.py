@@ -29,7 +29,15 @@ class Step:
     b: Operand
 
 
-_SYMBOLS = {"*": "multiply", "×": "multiply", "x": "multiply", "/": "divide", "÷": "divide", "+": "add", "-": "subtract"}
+_SYMBOLS = {
+    "*": "multiply",
+    "×": "multiply",
+    "x": "multiply",
+    "/": "divide",
+    "÷": "divide",
+    "+": "add",
+    "-": "subtract",
+}
 _PRECEDENCE = {"add": 1, "subtract": 1, "multiply": 2, "divide": 2}
 
 _PHRASES = [
@@ -66,7 +74,9 @@ _SHORT = [
     (re.compile(r"\b(halve)\b"), "divide"),
 ]
 _CLAUSES = re.compile(r"\s*(?:[;,]?\s*\b(?:and\s+)?(?:then|afterwards|after that)\b|;|,(?!\d)|[.?!](?:\s|$))\s*")
-_TOKEN = re.compile(rf"\s*(?:(?P<number>\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)|(?P<back>\b{_BACK}\b)|(?P<symbol>[-+*×/÷x()]))")
+_TOKEN = re.compile(
+    rf"\s*(?:(?P<number>\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?)|(?P<back>\b{_BACK}\b)|(?P<symbol>[-+*×/÷x()]))"
+)
 _EXPRESSION = re.compile(rf"(?:\d|\(|-\s*\d|{_BACK}\s*[-+*×/÷x])")
 MAX_STEPS = 24
 

@@ -79,7 +79,9 @@ class DemoProvider:
 
 def answer(messages: Sequence[BaseMessage], tool_names: frozenset[str]) -> AIMessage:
     """What the demonstration says next: the next tool calls of its plan, or the outcome."""
-    start = next((index for index in range(len(messages) - 1, -1, -1) if isinstance(messages[index], HumanMessage)), None)
+    start = next(
+        (index for index in range(len(messages) - 1, -1, -1) if isinstance(messages[index], HumanMessage)), None
+    )
     if start is None:
         return _says(INTRODUCTION)
     question = messages[start].text
@@ -111,7 +113,11 @@ class _Calculation:
         lines = [self._line(index) for index in range(len(self._steps))]
         if len(lines) == 1:
             return _says(f"{lines[0]}.")
-        return _says("Step by step:\n\n" + "\n".join(f"{n}. {line}" for n, line in enumerate(lines, 1)) + f"\n\nThe result is {self._value(Result(len(lines) - 1))}.")
+        return _says(
+            "Step by step:\n\n"
+            + "\n".join(f"{n}. {line}" for n, line in enumerate(lines, 1))
+            + f"\n\nThe result is {self._value(Result(len(lines) - 1))}."
+        )
 
     def _ready(self, done: set[int]) -> list[int]:
         """The steps that wait for nothing that is not done."""
@@ -157,5 +163,7 @@ def _number(text: str) -> int | float:
 
 def _cannot(question: str) -> str:
     if re.search(r"\b(multiply|divide|add|subtract|times|plus|minus|calculate)\b", question.lower()):
-        return "That looks like arithmetic, but I found no numbers in it that I could calculate with.\n\n" + INTRODUCTION
+        return (
+            "That looks like arithmetic, but I found no numbers in it that I could calculate with.\n\n" + INTRODUCTION
+        )
     return INTRODUCTION

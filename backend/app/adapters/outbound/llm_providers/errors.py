@@ -1,5 +1,7 @@
 """What providers answer when they refuse, as our errors, in words that help. Nothing of a key is ever repeated."""
 
+from typing import Any, cast
+
 import orjson
 
 from app.core.domain.errors import (
@@ -17,7 +19,14 @@ MAX_REASON = 300
 
 
 def from_status(
-    status: int, body: bytes, *, provider: str, model: str, key_variable: str, secret: str | None, retry_after: str | None
+    status: int,
+    body: bytes,
+    *,
+    provider: str,
+    model: str,
+    key_variable: str,
+    secret: str | None,
+    retry_after: str | None,
 ) -> AtelierError:
     """The error for an HTTP answer that is not a success."""
     code, reason = _reason(body)
@@ -53,15 +62,15 @@ def in_stream(error: object, *, provider: str, secret: str | None) -> AtelierErr
 
 def _reason(body: bytes) -> tuple[str | None, str]:
     try:
-        error = orjson.loads(body).get("error")
+        error: Any = orjson.loads(body).get("error")
     except (orjson.JSONDecodeError, AttributeError):
         return None, ""
-    code = error.get("code") if isinstance(error, dict) else None
-    return (code if isinstance(code, str) else None), _message(error)
+    code = cast("dict[str, Any]", error).get("code") if isinstance(error, dict) else None
+    return (code if isinstance(code, str) else None), _message(cast("object", error))
 
 
 def _message(error: object) -> str:
-    message = error.get("message") if isinstance(error, dict) else error  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    message = cast("dict[str, Any]", error).get("message") if isinstance(error, dict) else error
     return clean_text(message)[:MAX_REASON] if isinstance(message, str) else ""
 
 

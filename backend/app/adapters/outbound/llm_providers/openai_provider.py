@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import orjson
@@ -57,7 +57,15 @@ class OpenAIChatModel(ChatOpenAI):
 
     @classmethod
     def connect(
-        cls, *, model: str, base_url: str, key: str | None, key_variable: str, provider: str, pool: HttpPool, timeout: float
+        cls,
+        *,
+        model: str,
+        base_url: str,
+        key: str | None,
+        key_variable: str,
+        provider: str,
+        pool: HttpPool,
+        timeout: float,
     ) -> "OpenAIChatModel":
         """A model of the server at `base_url`, sharing the connections of `pool`."""
         chat = cls(
@@ -80,9 +88,8 @@ class OpenAIChatModel(ChatOpenAI):
         Raises:
             AtelierError: one of the provider errors, in words for the user.
         """
-        payload = self._get_request_payload(
-            list(messages), stream=True, stream_options={"include_usage": True}, **kwargs
-        )
+        options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}, **kwargs}
+        payload = cast("dict[str, Any]", self._get_request_payload(list(messages), **options))
         secret = self._secret()
         reader = StreamReader(sink, provider=self._provider_name, secret=secret)
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}

@@ -5,7 +5,7 @@ an object for every piece. It differs where langchain-openai guesses: arguments 
 an invalid call instead of being completed, and calls without an id or an index are kept.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
@@ -93,11 +93,13 @@ class StreamReader:
             self.finished = self.done = True
             return
         try:
-            chunk = orjson.loads(data)
+            chunk: Any = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise ProviderUnavailable(f"{self._provider} sent something that is not JSON. Try again.") from error
-        if not isinstance(chunk, dict):
-            return
+        if isinstance(chunk, dict):
+            self._chunk(cast("dict[str, Any]", chunk))
+
+    def _chunk(self, chunk: dict[str, Any]) -> None:
         if chunk.get("error"):
             raise in_stream(chunk["error"], provider=self._provider, secret=self._secret)
         if usage := chunk.get("usage"):
@@ -160,7 +162,7 @@ class StreamReader:
 
     def _usage_metadata(self) -> Any:
         from langchain_openai.chat_models.base import (  # pyright: ignore[reportMissingTypeStubs]
-            _create_usage_metadata,  # pyright: ignore[reportPrivateUsage]
+            _create_usage_metadata,  # pyright: ignore[reportPrivateUsage, reportUnknownVariableType]
         )
 
         return None if self._usage is None else _create_usage_metadata(self._usage, self._service_tier)
@@ -179,7 +181,7 @@ class _Call:
 
     def add(self, fragment: dict[str, Any]) -> None:
         self.id = self.id or fragment.get("id") or ""
-        function = fragment.get("function") or {}
+        function: dict[str, Any] = fragment.get("function") or {}
         self.name += function.get("name") or ""
         if arguments := function.get("arguments"):
             self.arguments.append(arguments)
@@ -190,7 +192,7 @@ class _Call:
         name = clean_text(self.name)
         text = "".join(self.arguments)
         try:
-            args = orjson.loads(text) if text.strip() else {}
+            args: Any = orjson.loads(text) if text.strip() else {}
         except orjson.JSONDecodeError:
             args = None
         if isinstance(args, dict):

@@ -63,7 +63,7 @@ class SqliteConversations:
             )
             parameters += [SEQ_BITS, " ".join(f'"{word}"*' for word in words), *words]
         query = (
-            f"SELECT * FROM conversations WHERE {' AND '.join(conditions)} ORDER BY updated_at DESC, id DESC LIMIT ?"  # noqa: S608 - conditions are literals
+            f"SELECT * FROM conversations WHERE {' AND '.join(conditions)} ORDER BY updated_at DESC, id DESC LIMIT ?"
         )
 
         def job(connection: sqlite3.Connection) -> list[sqlite3.Row]:
@@ -77,7 +77,7 @@ class SqliteConversations:
     async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
         chosen = {key: changes[key] for key in _SETTABLE if key in changes}
         assignments = "".join(f"{key} = ?, " for key in chosen)
-        query = f"UPDATE conversations SET {assignments} updated_at = ? WHERE id = ? AND user_id = ? RETURNING *"  # noqa: S608 - keys are literals
+        query = f"UPDATE conversations SET {assignments} updated_at = ? WHERE id = ? AND user_id = ? RETURNING *"
         values = [*chosen.values(), to_micros(utc_now()), conversation_id, user_id]
         row = await self._database.write(lambda connection: connection.execute(query, values).fetchone())
         return None if row is None else to_conversation(row)

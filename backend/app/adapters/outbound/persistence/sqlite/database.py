@@ -99,7 +99,9 @@ def _unavailable(error: sqlite3.Error) -> StorageUnavailable:
     if "full" in reason:
         return StorageUnavailable("The disk is full, so nothing more can be kept. Free some space and try again.")
     if "readonly" in reason or "read-only" in reason:
-        return StorageUnavailable("The data folder is read-only, so nothing can be kept. Make it writable and try again.")
+        return StorageUnavailable(
+            "The data folder is read-only, so nothing can be kept. Make it writable and try again."
+        )
     return StorageUnavailable(f"The database cannot be used ({reason}). Try again in a moment.")
 
 

@@ -36,7 +36,9 @@ class SqliteMessages:
 
     async def get_by_conversation_id(self, conversation_id: str) -> list[Message]:
         def job(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-            row = connection.execute("SELECT number, spans FROM conversations WHERE id = ?", (conversation_id,)).fetchone()
+            row = connection.execute(
+                "SELECT number, spans FROM conversations WHERE id = ?", (conversation_id,)
+            ).fetchone()
             if row is None:
                 return []
             spans: list[Span] = load(row["spans"])
@@ -46,7 +48,9 @@ class SqliteMessages:
 
     async def get_many(self, conversation_id: str, message_ids: Sequence[str]) -> list[Message]:
         def job(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-            query = "SELECT * FROM messages WHERE conversation = (SELECT number FROM conversations WHERE id = ?) AND id = ?"
+            query = (
+                "SELECT * FROM messages WHERE conversation = (SELECT number FROM conversations WHERE id = ?) AND id = ?"
+            )
             rows = (connection.execute(query, (conversation_id, key)).fetchone() for key in message_ids)
             return sorted((row for row in rows if row is not None), key=lambda row: row["place"])
 
@@ -140,5 +144,5 @@ def _range(
     connection: sqlite3.Connection, number: int, first: int, last: int, *, limit: int = -1, forward: bool = True
 ) -> list[sqlite3.Row]:
     order = "ASC" if forward else "DESC"
-    query = f"SELECT * FROM messages WHERE place BETWEEN ? AND ? ORDER BY place {order} LIMIT ?"  # noqa: S608
+    query = f"SELECT * FROM messages WHERE place BETWEEN ? AND ? ORDER BY place {order} LIMIT ?"
     return connection.execute(query, (place_of(number, first), place_of(number, last), limit)).fetchall()

@@ -95,7 +95,9 @@ class SqliteRuns:
 
 def _accept(connection: sqlite3.Connection, acceptance: Acceptance) -> Accepted:
     run, message = acceptance.run, acceptance.message
-    earlier = connection.execute(f"{_RUN} WHERE runs.user_id = ? AND message_id = ?", (run.user_id, message.id)).fetchone()
+    earlier = connection.execute(
+        f"{_RUN} WHERE runs.user_id = ? AND message_id = ?", (run.user_id, message.id)
+    ).fetchone()
     if earlier is not None:
         first = to_run(earlier, earlier["conversation_id"])
         return Accepted(first, to_conversation(_row(connection, earlier["conversation"])), is_new=False)

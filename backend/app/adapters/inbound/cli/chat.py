@@ -1,0 +1,199 @@
+"""`atelier chat`: talk to the service in the terminal."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from app.adapters.inbound.cli.client import Client, ClientError, Turn
+from app.adapters.inbound.cli.screen import Screen
+from app.settings import Settings
+
+HELP = """\
+Write a message and press Enter. Ctrl-C stops an answer, Ctrl-D ends the program.
+
+/new            begin a new conversation
+/list           the newest conversations
+/open NUMBER    go on with one of them
+/model NAME     ask another model from now on, as provider@model
+/quit           end"""
+RECENT = 20
+SHOWN_AGAIN = 20
+
+
+@dataclass(slots=True)
+class Options:
+    """What the command line says."""
+
+    url: str
+    token: str | None = None
+    data_dir: Path | None = None
+    model: str | None = None
+    conversation: str | None = None
+    last: bool = False
+    listing: bool = False
+    message: str | None = None
+
+
+def run(options: Options) -> int:
+    """Chat until the user ends it; the exit code."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  # pyright: ignore[reportUnusedImport] - gives input() its line editing
+    try:
+        session = _Session(options)
+        with asyncio.Runner() as runner:
+            return session.run(runner)
+    except ClientError as error:
+        print(f"atelier: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+@dataclass
+class _Session:
+    """A chat: the client, the screen, and the conversation that it is in."""
+
+    options: Options
+    screen: Screen = field(default_factory=Screen)
+    conversation_id: str | None = None
+    listed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    def __post_init__(self) -> None:
+        self.client = Client(self.options.url, self.options.token or _token_of(self.options.data_dir))
+        self.conversation_id = self.options.conversation
+
+    def run(self, runner: asyncio.Runner) -> int:
+        if self.options.listing:
+            runner.run(self._list())
+            return 0
+        if self.options.last:
+            newest = runner.run(self.client.get("/api/conversations", limit=1))["items"]
+            if not newest:
+                raise ClientError("There is no conversation to go on with yet.")
+            self.conversation_id = newest[0]["id"]
+        if self.options.message is not None or not sys.stdin.isatty():
+            return runner.run(self._ask(self.options.message or sys.stdin.read()))
+        if self.conversation_id:
+            runner.run(self._show_history())
+        else:
+            runner.run(self._greet())
+        return self._loop(runner)
+
+    def _loop(self, runner: asyncio.Runner) -> int:
+        while True:
+            try:
+                text = input("\n› ").strip()
+            except EOFError:
+                print()
+                return 0
+            except KeyboardInterrupt:
+                print("\n(Ctrl-D or /quit ends the program)")
+                continue
+            if text in ("/quit", "/exit"):
+                return 0
+            try:
+                if text.startswith("/"):
+                    runner.run(self._command(text))
+                elif text:
+                    runner.run(self._ask(text))
+            except ClientError as error:
+                self.screen.rest()
+                self.screen.console.print(Text(str(error), style="red"))
+
+    async def _greet(self) -> None:
+        models = (await self.client.get("/api/models"))["items"]
+        self.screen.console.print(Text(f"Atelier at {self.client.url}, answering with {models[0]['id']}.", style="dim"))
+        self.screen.console.print(Text("Ctrl-C stops an answer, /help lists the commands.", style="dim"))
+
+    async def _ask(self, text: str) -> int:
+        """Run one turn; 0 where it was answered."""
+        turn = self.client.turn(text, conversation_id=self.conversation_id, model=self.options.model)
+        end = "error"
+        with _interrupts(turn):
+            async for event in turn.events():
+                self.conversation_id = event.get("conversation_id", self.conversation_id)
+                self.screen.show(event)
+                end = event["type"]
+        self.screen.rest()
+        return 0 if end == "complete" else 130 if end == "cancelled" else 1
+
+    async def _command(self, text: str) -> None:
+        name, _, argument = text.partition(" ")
+        match name:
+            case "/new":
+                self.conversation_id = None
+                print("(a new conversation)")
+            case "/list":
+                await self._list()
+            case "/open":
+                await self._open(argument.strip())
+            case "/model" if argument.strip():
+                self.options.model = argument.strip()
+            case _:
+                print(HELP)
+
+    async def _open(self, number: str) -> None:
+        if not number.isdigit() or not 0 < int(number) <= len(self.listed):
+            raise ClientError("Say which one: /list numbers them, /open 1 opens the first.")
+        self.conversation_id = self.listed[int(number) - 1]["id"]
+        await self._show_history()
+
+    async def _list(self) -> None:
+        self.listed = (await self.client.get("/api/conversations", limit=RECENT))["items"]
+        if not self.listed:
+            print("No conversation yet.")
+            return
+        table = Table(box=None, pad_edge=False)
+        for heading in ("", "title", "messages", "last", "id"):
+            table.add_column(heading, style="dim" if heading in ("last", "id") else None, overflow="fold")
+        for number, row in enumerate(self.listed, 1):
+            when = row["updated_at"][:16].replace("T", " ")
+            table.add_row(str(number), Text(row["title"] or "Untitled"), str(row["message_count"]), when, row["id"])
+        self.screen.console.print(table)
+
+    async def _show_history(self) -> None:
+        page = await self.client.get(f"/api/conversations/{self.conversation_id}/messages", limit=SHOWN_AGAIN)
+        for message in page["items"]:
+            self.screen.message(message)
+
+
+@contextlib.contextmanager
+def _interrupts(turn: Turn) -> Any:
+    """Let Ctrl-C stop the answer: the first asks the service, the next one gives up waiting for it."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    asking: list[asyncio.Task[None]] = []
+
+    def interrupt() -> None:
+        if asking or not turn.connected:
+            task.cancel()
+        else:
+            asking.append(loop.create_task(turn.cancel()))
+
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    try:
+        yield
+    except asyncio.CancelledError:
+        task.uncancel()
+        raise ClientError("Given up. The service goes on with the answer; --continue shows it.") from None
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _token_of(data_dir: Path | None) -> str | None:
+    """The token of a service whose data folder is here."""
+    settings = Settings(data_dir=data_dir) if data_dir else Settings()
+    if settings.atelier_token is not None:
+        return settings.atelier_token.get_secret_value()
+    try:
+        return settings.token_file.read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,59 @@
+"""The collections of the store, their indexes, and what all repositories do with errors."""
+
+import functools
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import Any, ParamSpec, TypeVar
+
+from pymongo import ASCENDING, DESCENDING
+from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
+
+from app.core.domain.errors import StorageUnavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Document = dict[str, Any]
+
+
+class Collections:
+    """The three collections, of whichever driver: both have the calls that are used here."""
+
+    def __init__(self, database: Any) -> None:
+        self.conversations = database["conversations"]
+        self.messages = database["messages"]
+        self.runs = database["runs"]
+
+    async def make_indexes(self) -> None:
+        """Make what is missing; an index that is there already costs nothing."""
+        await self.conversations.create_index([("user_id", ASCENDING), ("activity", DESCENDING)])
+        await self.conversations.create_index([("active_run.expires_at", ASCENDING)], sparse=True)
+        await self.messages.create_index([("conversation_id", ASCENDING), ("seq", ASCENDING)], unique=True)
+        await self.runs.create_index([("user_id", ASCENDING), ("message_id", ASCENDING)], unique=True)
+        await self.runs.create_index([("conversation_id", ASCENDING), ("place_in_queue", ASCENDING)])
+
+
+def guarded(method: Callable[P, Awaitable[T]]) -> "Callable[P, CoroutineType[Any, Any, T]]":
+    """`method` with the driver's errors as `StorageUnavailable`; its outcome is unknown then, not undone."""
+
+    @functools.wraps(method)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except PyMongoError as error:
+            raise unavailable(error) from error
+
+    return call
+
+
+def unavailable(error: PyMongoError) -> StorageUnavailable:
+    """The driver's error in words for the user; nothing of the address, which may hold a password."""
+    if isinstance(error, OperationFailure) and error.code in (13, 18):
+        return StorageUnavailable("MongoDB refuses the user or password in MONGODB_URL. Correct it and start again.")
+    if isinstance(error, ConfigurationError):
+        return StorageUnavailable("MONGODB_URL is not an address of a MongoDB. Correct it and start again.")
+    if isinstance(error, OperationFailure):
+        return StorageUnavailable("The database refused what was asked of it. The log has the details.")
+    return StorageUnavailable(
+        "The database cannot be reached. Check MONGODB_URL and that MongoDB runs, then try again."
+    )

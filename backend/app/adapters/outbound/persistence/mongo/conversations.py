@@ -1,0 +1,118 @@
+"""Conversations in MongoDB."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pymongo import DESCENDING, ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
+from app.adapters.outbound.persistence.mongo.documents import (
+    activity,
+    from_conversation,
+    from_message,
+    search_text,
+    to_conversation,
+    touched,
+)
+from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor, words_of
+from app.core.domain.conversation import Conversation
+from app.core.domain.errors import NotFound
+from app.core.domain.ids import new_id
+from app.core.domain.message import Message
+from app.core.ports import ConversationPage
+
+_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned")
+_BLOCK = 1_000
+
+
+class MongoConversations:
+    """An `IConversationRepository` over MongoDB."""
+
+    def __init__(self, collections: Collections) -> None:
+        self._collections = collections
+
+    @guarded
+    async def create(self, conversation: Conversation) -> Conversation:
+        try:
+            await self._collections.conversations.insert_one(from_conversation(conversation))
+        except DuplicateKeyError as error:
+            raise NotFound("There is no such conversation.") from error
+        return conversation
+
+    @guarded
+    async def get(self, conversation_id: str, user_id: str) -> Conversation | None:
+        found = await self._collections.conversations.find_one({"_id": conversation_id, "user_id": user_id})
+        return None if found is None else to_conversation(found)
+
+    @guarded
+    async def list(
+        self, user_id: str, *, limit: int, cursor: str | None = None, q: str | None = None, archived: bool | None = None
+    ) -> ConversationPage:
+        conditions: list[Document] = [{"user_id": user_id}]
+        if cursor is not None:
+            conditions.append({"activity": {"$lt": activity(*decode_cursor(cursor))}})
+        if archived is not None:
+            conditions.append({"archived": archived})
+        if words := words_of(q):
+            conditions.append(
+                {"$or": [_have(words), {"_id": {"$in": await _said_in(self._collections, user_id, words)}}]}
+            )
+        rows = self._collections.conversations.find({"$and": conditions}).sort("activity", DESCENDING).limit(limit + 1)
+        found = [to_conversation(document) for document in await rows.to_list(limit + 1)]
+        items = found[:limit]
+        return ConversationPage(items, encode_cursor(items[-1]) if len(found) > limit else None)
+
+    @guarded
+    async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
+        chosen = {key: changes[key] for key in _SETTABLE if key in changes}
+        if "title" in chosen:
+            chosen["search"] = search_text(chosen["title"])
+        found = await self._collections.conversations.find_one_and_update(
+            {"_id": conversation_id, "user_id": user_id},
+            {"$set": {**chosen, **touched(conversation_id)}},
+            return_document=ReturnDocument.AFTER,
+        )
+        return None if found is None else to_conversation(found)
+
+    @guarded
+    async def delete(self, conversation_id: str, user_id: str) -> bool:
+        # The conversation goes last: where this is interrupted it can still be found, and deleted again.
+        mine = {"_id": conversation_id, "user_id": user_id}
+        if await self._collections.conversations.find_one(mine, {"_id": 1}) is None:
+            return False
+        await self._collections.messages.delete_many({"conversation_id": conversation_id})
+        await self._collections.runs.delete_many({"conversation_id": conversation_id})
+        await self._collections.conversations.delete_one(mine)
+        return True
+
+    @guarded
+    async def increment_message_count(self, conversation_id: str, n: int) -> None:
+        changes = {"$inc": {"message_count": n}, "$set": touched(conversation_id)}
+        await self._collections.conversations.update_one({"_id": conversation_id}, changes)
+
+    @guarded
+    async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
+        # The conversation comes last: before that nobody can find its messages.
+        conversations = self._collections.conversations
+        taken = await conversations.find_one({"_id": conversation.id}, {"_id": 1}) is not None
+        kept = conversation.model_copy(update={"id": new_id()}) if taken else conversation
+        documents = [from_message(message.model_copy(update={"conversation_id": kept.id})) for message in messages]
+        for start in range(0, len(documents), _BLOCK):
+            await self._collections.messages.insert_many(documents[start : start + _BLOCK], ordered=True)
+        last_seq = (messages[-1].seq or 0) if messages else 0
+        await conversations.insert_one({**from_conversation(kept), "last_seq": last_seq})
+        return kept
+
+
+async def _said_in(collections: Collections, user_id: str, words: list[str]) -> list[str]:
+    """The user's conversations in one of whose messages all `words` occur."""
+    mine = await collections.conversations.find({"user_id": user_id}, {"_id": 1}).to_list(None)
+    ids = [document["_id"] for document in mine]
+    return await collections.messages.distinct("conversation_id", {"conversation_id": {"$in": ids}, **_have(words)})
+
+
+def _have(words: list[str]) -> Document:
+    """The condition that for each of `words` one of a document's words begins with it."""
+    return {"search": {"$regex": "^" + "".join(f"(?=.* {re.escape(word)})" for word in words)}}

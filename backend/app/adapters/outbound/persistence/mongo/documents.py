@@ -1,0 +1,177 @@
+"""Documents of MongoDB as domain objects and back.
+
+Times are whole microseconds (BSON's own dates would lose three digits), and whatever a model, a tool or a client chose
+the keys of is JSON text: no key of theirs can mean anything to the database.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from app.adapters.outbound.persistence.mongo.collections import Document
+from app.adapters.outbound.persistence.rows import dump, join_content, load, split_content, words_of
+from app.core.domain.conversation import Conversation
+from app.core.domain.message import Message, MessageRole
+from app.core.domain.run import Run, RunStatus
+from app.core.domain.time import from_micros, to_micros, utc_now
+from app.core.ports import Lease
+
+
+def search_text(text: str | None) -> str:
+    """Each word of `text` once, after a space: what a search looks through."""
+    return "".join(f" {word}" for word in dict.fromkeys(words_of(text)))
+
+
+def from_conversation(conversation: Conversation) -> Document:
+    """The document of a new conversation."""
+    return {
+        "_id": conversation.id,
+        "user_id": conversation.user_id,
+        "title": conversation.title,
+        "search": search_text(conversation.title),
+        "model": conversation.model,
+        "system_prompt": conversation.system_prompt,
+        "head_message_id": conversation.head_message_id,
+        "spans": [list(span) for span in conversation.spans],
+        "message_count": conversation.message_count,
+        "last_seq": 0,
+        "archived": conversation.archived,
+        "pinned": conversation.pinned,
+        "active_run": None,
+        "created_at": to_micros(conversation.created_at),
+        **touched(conversation.id, conversation.updated_at),
+    }
+
+
+def touched(conversation_id: str, moment: datetime | None = None) -> Document:
+    """What changes in a conversation's document with each activity: the time, and its place in the list."""
+    moment = moment or utc_now()
+    return {"updated_at": to_micros(moment), "activity": activity(moment, conversation_id)}
+
+
+def activity(moment: datetime, conversation_id: str) -> str:
+    """What the list of conversations is ordered by: unique, so that one index serves order and cursor."""
+    return f"{to_micros(moment):017d}/{conversation_id}"
+
+
+def to_conversation(document: Document) -> Conversation:
+    """The conversation that a document holds."""
+    active = document["active_run"]
+    return Conversation(
+        id=document["_id"],
+        user_id=document["user_id"],
+        title=document["title"],
+        model=document["model"],
+        system_prompt=document["system_prompt"],
+        message_count=document["message_count"],
+        archived=document["archived"],
+        pinned=document["pinned"],
+        active_run_id=active["id"] if active else None,
+        head_message_id=document["head_message_id"],
+        spans=[(first, last) for first, last in document["spans"]],
+        created_at=from_micros(document["created_at"]),
+        updated_at=from_micros(document["updated_at"]),
+    )
+
+
+def message_key(conversation_id: str, message_id: str) -> str:
+    """The `_id` of a message: ids are unique in their conversation."""
+    return f"{conversation_id}/{message_id}"
+
+
+def from_message(message: Message) -> Document:
+    """The document of a message."""
+    text, parts = split_content(message.content)
+    document: Document = {
+        "_id": message_key(message.conversation_id, message.id),
+        "conversation_id": message.conversation_id,
+        "seq": message.seq,
+        "parent_id": message.parent_id,
+        "role": message.role.value,
+        "content": text,
+        "created_at": to_micros(message.created_at),
+    }
+    if parts is not None:
+        document["parts"] = parts
+    if message.metadata:
+        document["metadata"] = dump(message.metadata)
+    if text:
+        document["search"] = search_text(text)
+    return document
+
+
+def to_message(document: Document) -> Message:
+    """The message that a document holds."""
+    conversation_id: str = document["conversation_id"]
+    return Message(
+        id=document["_id"][len(conversation_id) + 1 :],
+        conversation_id=conversation_id,
+        seq=document["seq"],
+        parent_id=document["parent_id"],
+        role=MessageRole(document["role"]),
+        content=join_content(document["content"], document.get("parts")),
+        metadata=load(document.get("metadata")) or {},
+        created_at=from_micros(document["created_at"]),
+    )
+
+
+def from_run(run: Run, place_in_queue: int | None) -> Document:
+    """The document of a new run. What it was asked is kept until its first step is stored."""
+    return {
+        "_id": run.id,
+        "conversation_id": run.conversation_id,
+        "user_id": run.user_id,
+        "message_id": run.message_id,
+        "model": run.model,
+        "place_in_queue": place_in_queue,
+        "request": dump(run.request),
+        "created_at": to_micros(run.created_at),
+        **run_changes(run),
+    }
+
+
+def run_changes(run: Run) -> Document:
+    """What changes in a run's document as it goes on."""
+    return {
+        "status": run.status.value,
+        "answer_id": run.answer_id,
+        "last_message_id": run.last_message_id,
+        "finish_reason": run.finish_reason,
+        "usage": dump(run.usage) if run.usage else None,
+        "error": dump(run.error) if run.error else None,
+        "last_seq": run.last_seq,
+        "outline": dump(run.outline),
+        "started_at": None if run.started_at is None else to_micros(run.started_at),
+        "ended_at": None if run.ended_at is None else to_micros(run.ended_at),
+    }
+
+
+def to_run(document: Document) -> Run:
+    """The run that a document holds."""
+
+    def moment(key: str) -> Any:
+        return None if document[key] is None else from_micros(document[key])
+
+    return Run(
+        id=document["_id"],
+        conversation_id=document["conversation_id"],
+        user_id=document["user_id"],
+        status=RunStatus(document["status"]),
+        model=document["model"],
+        message_id=document["message_id"],
+        answer_id=document["answer_id"],
+        request=load(document.get("request")) or {},
+        last_message_id=document["last_message_id"],
+        finish_reason=document["finish_reason"],
+        usage=load(document["usage"]),
+        error=load(document["error"]),
+        last_seq=document["last_seq"],
+        outline=load(document["outline"]),
+        created_at=from_micros(document["created_at"]),
+        started_at=moment("started_at"),
+        ended_at=moment("ended_at"),
+    )
+
+
+def from_lease(run_id: str, lease: Lease) -> Document:
+    """Who drives a conversation, and until when."""
+    return {"id": run_id, "owner": lease.owner, "expires_at": to_micros(lease.expires_at)}

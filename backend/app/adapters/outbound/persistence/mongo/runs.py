@@ -1,0 +1,316 @@
+"""Runs in MongoDB: every promise kept by the order of single writes, so that any topology will do.
+
+The conversation's document holds the lease, and whoever writes for a run first takes places for its messages there, on
+the condition that the lease is still its own: a process that lost it writes nothing. What a crash can leave behind is
+a place without a message, or a message without its run's last word; `claim` mends both from what is stored.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
+from app.adapters.outbound.persistence.mongo.documents import (
+    from_conversation,
+    from_lease,
+    from_run,
+    run_changes,
+    to_conversation,
+    to_run,
+    touched,
+)
+from app.adapters.outbound.persistence.mongo.messages import insert, stored
+from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
+from app.core.domain.message import Message, MessageRole
+from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.time import to_micros, utc_now
+from app.core.ports import Acceptance, Accepted, Lease, Step
+
+_QUEUE_ORDER = [("place_in_queue", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
+_CLAIMED_AT_ONCE = 1_000
+
+
+class MongoRuns:
+    """An `IRunRepository` over MongoDB."""
+
+    def __init__(self, collections: Collections) -> None:
+        self._collections = collections
+
+    @guarded
+    async def accept(self, acceptance: Acceptance) -> Accepted:
+        run = acceptance.run
+        earlier, waiting = await asyncio.gather(
+            self._earlier(run),
+            self._next_in_queue(run.conversation_id),
+        )
+        if earlier is not None:
+            return await self._again(to_run(earlier))
+        before = None if waiting is not None else await self._take(acceptance)
+        try:
+            if before is None:
+                return await self._queue(acceptance)
+            return await self._begin(before, acceptance)
+        except DuplicateKeyError:
+            # The same message came twice at the same moment, and the other one was first.
+            if before is not None:
+                await self._release(run)
+            first = await self._earlier(run)
+            if first is None:
+                raise
+            return await self._again(to_run(first))
+
+    @guarded
+    async def promote(self, conversation_id: str, lease: Lease) -> Accepted | None:
+        return await self._promote(conversation_id, lease)
+
+    @guarded
+    async def commit(self, step: Step) -> bool:
+        run, added = step.run, len(step.messages)
+        mine = {"_id": run.conversation_id, "active_run.id": run.id, "active_run.owner": step.owner}
+        changes: Document = {"$set": touched(run.conversation_id)}
+        if added:
+            changes["$set"]["head_message_id"] = step.messages[-1].id
+            changes["$inc"] = {"last_seq": added, "message_count": added}
+        before = await self._collections.conversations.find_one_and_update(
+            mine, changes, return_document=ReturnDocument.BEFORE
+        )
+        if before is None:
+            raise LeaseLost("The run belongs to another process now.")
+        if added and (new := await insert(self._collections, before, step.messages)) < added:
+            await self._collections.conversations.update_one(mine, {"$inc": {"message_count": new - added}})
+            await self._read_places(step.messages)
+        await self._collections.runs.update_one({"_id": run.id}, {"$set": run_changes(run), "$unset": {"request": ""}})
+        if not run.status.ended:
+            return False
+        await self._collections.conversations.update_one(mine, {"$set": {"active_run": None}})
+        return await self._next_in_queue(run.conversation_id) is not None
+
+    @guarded
+    async def get(self, run_id: str, user_id: str) -> Run | None:
+        found = await self._collections.runs.find_one({"_id": run_id, "user_id": user_id})
+        return None if found is None else to_run(found)
+
+    @guarded
+    async def active(self, conversation_id: str) -> Run | None:
+        conversation = await self._collections.conversations.find_one({"_id": conversation_id}, {"active_run": 1})
+        active = conversation["active_run"] if conversation else None
+        found = await self._collections.runs.find_one({"_id": active["id"]}) if active else None
+        return None if found is None else to_run(found)
+
+    @guarded
+    async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:
+        found = await self._collections.runs.find_one_and_update(
+            {"_id": run_id, "user_id": user_id, "status": RunStatus.QUEUED.value},
+            {"$set": {"status": RunStatus.CANCELLED.value, "ended_at": to_micros(utc_now())}},
+            return_document=ReturnDocument.AFTER,
+        )
+        return None if found is None else to_run(found)
+
+    @guarded
+    async def renew(self, lease: Lease, conversation_ids: Sequence[str]) -> None:
+        await self._collections.conversations.update_many(
+            {"_id": {"$in": list(conversation_ids)}, "active_run.owner": lease.owner},
+            {"$set": {"active_run.expires_at": to_micros(lease.expires_at)}},
+        )
+
+    @guarded
+    async def claim(self, lease: Lease, *, now: datetime) -> list[Accepted]:
+        expired = {"active_run.expires_at": {"$lt": to_micros(now)}}
+        claimed: list[Accepted] = []
+        for found in await self._collections.conversations.find(expired).limit(_CLAIMED_AT_ONCE).to_list(None):
+            taken = await self._collections.conversations.find_one_and_update(
+                _held_as(found),
+                {"$set": {"active_run": from_lease(found["active_run"]["id"], lease)}},
+                return_document=ReturnDocument.AFTER,
+            )
+            if taken is not None and (going_on := await self._mend(taken)) is not None:
+                claimed.append(going_on)
+        waiting = {"place_in_queue": {"$ne": None}}
+        for conversation_id in await self._collections.runs.distinct("conversation_id", waiting):
+            promoted = await self._promote(conversation_id, lease)
+            claimed += [promoted] if promoted is not None else []
+        return claimed
+
+    # --- inside
+
+    async def _again(self, run: Run) -> Accepted:
+        conversation = await self._collections.conversations.find_one({"_id": run.conversation_id})
+        if conversation is None:
+            raise NotFound("There is no such conversation.")
+        return Accepted(run, to_conversation(conversation), is_new=False)
+
+    async def _earlier(self, run: Run) -> Document | None:
+        """The run that the same message of the same user began before."""
+        return await self._collections.runs.find_one({"user_id": run.user_id, "message_id": run.message_id})
+
+    async def _take(self, acceptance: Acceptance) -> Document | None:
+        """Take the lease of an idle conversation and a place for the user message; the conversation before that.
+
+        None where it is busy and the run is to be queued.
+        """
+        run = acceptance.run
+        active = from_lease(run.id, acceptance.lease)
+        if acceptance.create is not None:
+            document = from_conversation(acceptance.create)
+            begun = {**document, "active_run": active, "head_message_id": acceptance.message.id}
+            begun |= {"last_seq": 1, "message_count": 1}
+            try:
+                await self._collections.conversations.insert_one(begun)
+            except DuplicateKeyError as error:
+                raise NotFound("There is no such conversation.") from error
+            return document
+        mine = {"_id": run.conversation_id, "user_id": run.user_id}
+        before = await self._collections.conversations.find_one_and_update(
+            {**mine, "active_run": None},
+            {
+                "$set": {
+                    "active_run": active,
+                    "head_message_id": acceptance.message.id,
+                    **touched(run.conversation_id),
+                },
+                "$inc": {"last_seq": 1, "message_count": 1},
+            },
+            return_document=ReturnDocument.BEFORE,
+        )
+        if before is None and await self._collections.conversations.find_one(mine, {"_id": 1}) is None:
+            raise NotFound("There is no such conversation.")
+        return before
+
+    async def _begin(self, before: Document, acceptance: Acceptance) -> Accepted:
+        """Store the run and its user message in the conversation whose lease was taken."""
+        run, message = acceptance.run, acceptance.message
+        run.status, run.started_at = RunStatus.RUNNING, utc_now()
+        await self._collections.runs.insert_one(from_run(run, None))
+        if not await insert(self._collections, before, [message]):
+            await self._collections.runs.delete_one({"_id": run.id})
+            await self._release(run)
+            raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
+        conversation = to_conversation(before)
+        conversation.active_run_id, conversation.head_message_id = run.id, message.id
+        conversation.message_count += 1
+        return Accepted(run, conversation, message)
+
+    async def _queue(self, acceptance: Acceptance) -> Accepted:
+        run = acceptance.run
+        mine = {"_id": run.conversation_id, "user_id": run.user_id}
+        conversation = await self._collections.conversations.find_one(mine)
+        if conversation is None:
+            raise NotFound("There is no such conversation.")
+        if acceptance.on_busy is OnBusy.REJECT:
+            raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
+        if await stored(self._collections, run.conversation_id, [run.message_id]):
+            if (earlier := await self._earlier(run)) is not None:
+                return await self._again(to_run(earlier))
+            raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
+        run.status = RunStatus.QUEUED
+        place = 0 if acceptance.on_busy is OnBusy.INTERRUPT else 1
+        await self._collections.runs.insert_one(from_run(run, place))
+        promoted = await self._promote(run.conversation_id, acceptance.lease)
+        if promoted is not None and promoted.run.id == run.id:
+            return promoted
+        return Accepted(run, to_conversation(conversation))
+
+    async def _promote(self, conversation_id: str, lease: Lease) -> Accepted | None:
+        while (waiting := await self._next_in_queue(conversation_id)) is not None:
+            run = to_run(waiting)
+            before = await self._collections.conversations.find_one_and_update(
+                {"_id": conversation_id, "active_run": None},
+                {
+                    "$set": {"active_run": from_lease(run.id, lease), "head_message_id": run.message_id},
+                    "$inc": {"last_seq": 1, "message_count": 1},
+                },
+                return_document=ReturnDocument.BEFORE,
+            )
+            if before is None:
+                return None
+            message = _user_message(run)
+            await insert(self._collections, before, [message])
+            cancelled = run.status is RunStatus.CANCELLED
+            if not cancelled:
+                run.status, run.started_at = RunStatus.RUNNING, utc_now()
+            await self._collections.runs.update_one(
+                {"_id": run.id}, {"$set": {"place_in_queue": None, **run_changes(run)}}
+            )
+            conversation = to_conversation(before)
+            if not cancelled:
+                conversation.active_run_id, conversation.head_message_id = run.id, message.id
+                conversation.message_count += 1
+                return Accepted(run, conversation, message)
+            await self._collections.conversations.update_one(
+                {"_id": conversation_id, "active_run.id": run.id}, {"$set": {"active_run": None}}
+            )
+        return None
+
+    async def _next_in_queue(self, conversation_id: str) -> Document | None:
+        waiting = {"conversation_id": conversation_id, "place_in_queue": {"$ne": None}}
+        return await self._collections.runs.find_one(waiting, sort=_QUEUE_ORDER)
+
+    async def _mend(self, taken: Document) -> Accepted | None:
+        """Make a conversation whose process died agree with its messages; its run, if there is one to go on with."""
+        conversation_id, run_id = taken["_id"], taken["active_run"]["id"]
+        document = await self._collections.runs.find_one({"_id": run_id})
+        run = to_run(document) if document is not None else None
+        last = await self._last_message(conversation_id)
+        if run is not None and run.request and not await stored(self._collections, conversation_id, [run.message_id]):
+            message = _user_message(run)
+            await insert(self._collections, {**taken, "last_seq": last[0], "head_message_id": last[1]}, [message])
+            last = (message.seq or 0, message.id)
+        over = run is None or run.status.ended
+        count = await self._collections.messages.count_documents({"conversation_id": conversation_id})
+        changes: Document = {"last_seq": last[0], "head_message_id": last[1], "message_count": count}
+        if over:
+            changes["active_run"] = None
+        mended = await self._collections.conversations.find_one_and_update(
+            _held_as(taken),
+            {"$set": changes},
+            return_document=ReturnDocument.AFTER,
+        )
+        return None if mended is None or run is None or over else Accepted(run, to_conversation(mended))
+
+    async def _last_message(self, conversation_id: str) -> tuple[int, str | None]:
+        """The `seq` and id of the newest message that is really there."""
+        found = await self._collections.messages.find_one(
+            {"conversation_id": conversation_id}, {"seq": 1}, sort=[("seq", DESCENDING)]
+        )
+        return (0, None) if found is None else (found["seq"], found["_id"][len(conversation_id) + 1 :])
+
+    async def _release(self, run: Run) -> None:
+        """Give back the lease and the place of a run that was not to be."""
+        taken = await self._collections.conversations.find_one({"_id": run.conversation_id, "active_run.id": run.id})
+        if taken is not None:
+            last = await self._last_message(run.conversation_id)
+            await self._collections.conversations.update_one(
+                {"_id": run.conversation_id, "active_run.id": run.id},
+                {"$set": {"active_run": None, "head_message_id": last[1]}, "$inc": {"message_count": -1}},
+            )
+
+    async def _read_places(self, messages: Sequence[Message]) -> None:
+        """Give messages that had been stored before the places that they have."""
+        known = await stored(self._collections, messages[0].conversation_id, [message.id for message in messages])
+        places = {message.id: message for message in known}
+        for message in messages:
+            message.seq, message.parent_id = places[message.id].seq, places[message.id].parent_id
+
+
+def _held_as(conversation: Document) -> Document:
+    """The condition that a conversation's lease is still the one in this document."""
+    held = conversation["active_run"]
+    return {
+        "_id": conversation["_id"],
+        "active_run.id": held["id"],
+        "active_run.owner": held["owner"],
+        "active_run.expires_at": held["expires_at"],
+    }
+
+
+def _user_message(run: Run) -> Message:
+    return Message(
+        id=run.message_id,
+        conversation_id=run.conversation_id,
+        role=MessageRole.USER,
+        content=run.request["content"],
+        created_at=run.created_at,
+    )

@@ -1,0 +1,27 @@
+"""Fixtures that every kind of test may use."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.servers import mongo_server
+
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+settings.load_profile("default")
+
+# What the one who runs the tests has in the environment must not change what they test.
+for name in list(os.environ):
+    if name.startswith(("OPENAI_", "ATELIER_", "LANGSMITH_", "LANGCHAIN_")) or name in (
+        "DEFAULT_MODEL",
+        "SYSTEM_PROMPT",
+    ):
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def mongodb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that speaks MongoDB's wire."""
+    with mongo_server(tmp_path_factory.mktemp("mongo")) as url:
+        yield url

@@ -1,0 +1,250 @@
+"""What every run repository does: idempotent acceptance, steps, queues and leases."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from app.core.domain.conversation import Conversation
+from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
+from app.core.domain.ids import new_id
+from app.core.domain.message import Message, MessageRole
+from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.time import utc_now
+from app.core.ports import Acceptance, Accepted, Lease, Step, Store
+
+
+def lease(owner: str = "one", seconds: int = 30) -> Lease:
+    return Lease(owner, utc_now() + timedelta(seconds=seconds))
+
+
+async def accept(
+    store: Store,
+    conversation: Conversation | str,
+    *,
+    message_id: str | None = None,
+    on_busy: OnBusy = OnBusy.QUEUE,
+    user: str = "ann",
+    held: Lease | None = None,
+) -> Accepted:
+    create = conversation if isinstance(conversation, Conversation) else None
+    conversation_id = create.id if create else str(conversation)
+    message_id = message_id or new_id()
+    run = Run(
+        conversation_id=conversation_id,
+        user_id=user,
+        model="demo@offline",
+        message_id=message_id,
+        request={"content": "hi"},
+    )
+    message = Message(id=message_id, conversation_id=conversation_id, role=MessageRole.USER, content="hi")
+    return await store.runs.accept(
+        Acceptance(run=run, message=message, on_busy=on_busy, lease=held or lease(), create=create)
+    )
+
+
+def answer(run: Run, text: str = "yes") -> Message:
+    return Message(id=run.answer_id, conversation_id=run.conversation_id, role=MessageRole.ASSISTANT, content=text)
+
+
+async def finish(store: Store, run: Run, *messages: Message, owner: str = "one") -> bool:
+    run.status, run.ended_at = RunStatus.COMPLETED, utc_now()
+    return await store.runs.commit(Step(run=run, owner=owner, messages=messages))
+
+
+async def contents(store: Store, conversation_id: str) -> list[tuple[int | None, str, str]]:
+    messages = await store.messages.get_by_conversation_id(conversation_id)
+    return [(message.seq, message.role.value, message.text) for message in messages]
+
+
+async def test_a_turn_stores_its_messages_and_frees_the_conversation(store: Store) -> None:
+    accepted = await accept(store, Conversation(user_id="ann", title="t"))
+    run = accepted.run
+    assert accepted.is_new
+    assert accepted.message is not None
+    assert (accepted.message.seq, accepted.message.parent_id) == (1, None)
+    assert accepted.conversation.message_count == 1
+    busy = await store.conversations.get(run.conversation_id, "ann")
+    assert busy is not None
+    assert busy.active_run_id == run.id
+    active = await store.runs.active(run.conversation_id)
+    assert active is not None
+    assert active.id == run.id
+
+    reply = answer(run)
+    assert await finish(store, run, reply) is False
+    assert (reply.seq, reply.parent_id) == (2, accepted.message.id)
+    kept = await store.conversations.get(run.conversation_id, "ann")
+    assert kept is not None
+    assert (kept.active_run_id, kept.message_count, kept.head_message_id) == (None, 2, reply.id)
+    assert await contents(store, run.conversation_id) == [(1, "user", "hi"), (2, "assistant", "yes")]
+    assert await store.runs.active(run.conversation_id) is None
+
+
+async def test_a_run_comes_back_as_it_was_stored(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    run.usage, run.finish_reason, run.last_message_id = {"total_tokens": 3}, "stop", "m"
+    run.error, run.last_seq, run.outline = {"code": "internal", "message": "✗"}, 9, [[1, "token", "m", [3, 4]]]
+    await finish(store, run)
+    run.request = {}
+    kept = await store.runs.get(run.id, "ann")
+    assert kept is not None
+    kept.request = {}
+    assert kept == run
+    assert await store.runs.get(run.id, "bob") is None
+    assert await store.runs.get("nothing", "ann") is None
+
+
+async def test_a_message_sent_twice_runs_once(store: Store) -> None:
+    first = await accept(store, Conversation(user_id="ann"), message_id="m1")
+    again = await accept(store, Conversation(user_id="ann"), message_id="m1")
+    assert not again.is_new
+    assert again.run.id == first.run.id
+    assert again.run.conversation_id == first.run.conversation_id
+    await finish(store, first.run, answer(first.run))
+    later = await accept(store, first.run.conversation_id, message_id="m1")
+    assert (later.is_new, later.run.id, later.run.status) == (False, first.run.id, RunStatus.COMPLETED)
+    assert len(await contents(store, first.run.conversation_id)) == 2
+    assert len((await store.conversations.list("ann", limit=9)).items) == 1
+
+
+async def test_the_same_message_sent_at_the_same_moment_runs_once(store: Store) -> None:
+    made = await store.conversations.create(Conversation(user_id="ann"))
+    outcomes = await asyncio.gather(*(accept(store, made.id, message_id="m1") for _ in range(8)))
+    assert len({outcome.run.id for outcome in outcomes}) == 1
+    assert sum(outcome.is_new for outcome in outcomes) == 1
+    assert await contents(store, made.id) == [(1, "user", "hi")]
+
+
+async def test_two_users_may_use_the_same_message_id(store: Store) -> None:
+    mine = await accept(store, Conversation(user_id="ann"), message_id="m1")
+    theirs = await accept(store, Conversation(user_id="bob"), message_id="m1", user="bob")
+    assert theirs.is_new
+    assert theirs.run.id != mine.run.id
+
+
+async def test_a_message_id_of_the_conversation_is_not_taken_again(store: Store) -> None:
+    made = await store.conversations.create(Conversation(user_id="ann"))
+    await store.messages.create(Message(conversation_id=made.id, id="old", role=MessageRole.ASSISTANT, content="x"))
+    with pytest.raises(InvalidFrame):
+        await accept(store, made.id, message_id="old")
+    assert await contents(store, made.id) == [(1, "assistant", "x")]
+    assert (await accept(store, made.id)).message is not None
+
+
+async def test_nobody_speaks_in_a_conversation_of_another(store: Store) -> None:
+    made = await store.conversations.create(Conversation(user_id="ann"))
+    for conversation_id in (made.id, "nowhere"):
+        with pytest.raises(NotFound):
+            await accept(store, conversation_id, user="bob")
+    assert await contents(store, made.id) == []
+
+
+async def test_a_busy_conversation_refuses_when_asked_to(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    with pytest.raises(ConversationBusy):
+        await accept(store, run.conversation_id, on_busy=OnBusy.REJECT)
+    assert len(await contents(store, run.conversation_id)) == 1
+
+
+async def test_queued_runs_take_their_turns_in_order(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    conversation_id = run.conversation_id
+    waiting = [await accept(store, conversation_id, message_id=f"w{n}") for n in range(3)]
+    assert [outcome.run.status for outcome in waiting] == [RunStatus.QUEUED] * 3
+    assert all(outcome.message is None for outcome in waiting)
+    assert await store.runs.promote(conversation_id, lease()) is None
+    assert await finish(store, run, answer(run)) is True
+    for number in range(3):
+        promoted = await store.runs.promote(conversation_id, lease())
+        assert promoted is not None
+        assert promoted.message is not None
+        assert (promoted.run.id, promoted.run.status) == (waiting[number].run.id, RunStatus.RUNNING)
+        assert promoted.message.id == f"w{number}"
+        assert await finish(store, promoted.run, answer(promoted.run)) is (number < 2)
+    assert await store.runs.promote(conversation_id, lease()) is None
+    assert [role for _, role, _ in await contents(store, conversation_id)] == ["user", "assistant"] * 4
+    kept = await store.conversations.get(conversation_id, "ann")
+    assert kept is not None
+    assert kept.message_count == 8
+
+
+async def test_an_interrupting_run_goes_before_those_that_wait(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    await accept(store, run.conversation_id, message_id="waits")
+    await accept(store, run.conversation_id, message_id="urgent", on_busy=OnBusy.INTERRUPT)
+    await finish(store, run, answer(run))
+    promoted = await store.runs.promote(run.conversation_id, lease())
+    assert promoted is not None
+    assert promoted.run.message_id == "urgent"
+
+
+async def test_the_message_of_a_cancelled_queued_run_is_kept(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    waiting = await accept(store, run.conversation_id, message_id="never mind")
+    assert await store.runs.cancel_queued(waiting.run.id, "bob") is None
+    cancelled = await store.runs.cancel_queued(waiting.run.id, "ann")
+    assert cancelled is not None
+    assert cancelled.status is RunStatus.CANCELLED
+    assert await store.runs.cancel_queued(run.id, "ann") is None
+    assert await finish(store, run, answer(run)) is True
+    assert await store.runs.promote(run.conversation_id, lease()) is None
+    assert [role for _, role, _ in await contents(store, run.conversation_id)] == ["user", "assistant", "user"]
+    kept = await store.conversations.get(run.conversation_id, "ann")
+    assert kept is not None
+    assert (kept.message_count, kept.active_run_id) == (3, None)
+    assert (await accept(store, run.conversation_id)).message is not None
+
+
+async def test_a_step_stored_twice_is_stored_once(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    reply = answer(run)
+    for _ in range(2):
+        await store.runs.commit(Step(run=run, owner="one", messages=[reply.model_copy()]))
+    kept = await store.conversations.get(run.conversation_id, "ann")
+    assert kept is not None
+    assert (len(await contents(store, run.conversation_id)), kept.message_count) == (2, 2)
+    later = Message(conversation_id=run.conversation_id, role=MessageRole.TOOL, content="4")
+    await finish(store, run, later)
+    assert later.parent_id == reply.id
+
+
+async def test_who_lost_the_lease_writes_nothing(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"), held=lease("dead", -1))).run
+    claimed = await store.runs.claim(lease("new"), now=utc_now())
+    assert [outcome.run.id for outcome in claimed] == [run.id]
+    assert claimed[0].message is None
+    with pytest.raises(LeaseLost):
+        await finish(store, run.model_copy(), answer(run), owner="dead")
+    assert await contents(store, run.conversation_id) == [(1, "user", "hi")]
+    await finish(store, claimed[0].run, answer(run, "from the new owner"), owner="new")
+    assert (await contents(store, run.conversation_id))[1:] == [(2, "assistant", "from the new owner")]
+
+
+async def test_an_ended_run_cannot_be_written_again(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    await finish(store, run, answer(run))
+    with pytest.raises(LeaseLost):
+        await finish(store, run, Message(conversation_id=run.conversation_id, role=MessageRole.USER, content="late"))
+
+
+async def test_a_lease_that_is_renewed_is_not_claimed(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"), held=lease("one", 1))).run
+    await store.runs.renew(lease("one", 60), [run.conversation_id, "nowhere"])
+    assert await store.runs.claim(lease("one"), now=utc_now() + timedelta(seconds=30)) == []
+
+
+async def test_a_queue_without_a_run_before_it_is_claimed(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    waiting = await accept(store, run.conversation_id)
+    await finish(store, run, answer(run))
+    claimed = await store.runs.claim(lease("one"), now=utc_now())
+    assert [(outcome.run.id, outcome.message is not None) for outcome in claimed] == [(waiting.run.id, True)]
+
+
+async def test_deleting_a_conversation_takes_its_runs_along(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    await store.conversations.delete(run.conversation_id, "ann")
+    assert await store.runs.get(run.id, "ann") is None
+    with pytest.raises(LeaseLost):
+        await finish(store, run, answer(run))
