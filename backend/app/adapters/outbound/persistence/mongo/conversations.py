@@ -1,5 +1,6 @@
 """Conversations in MongoDB."""
 
+import inspect
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -110,7 +111,14 @@ async def _said_in(collections: Collections, user_id: str, words: list[str]) -> 
     """The user's conversations in one of whose messages all `words` occur."""
     mine = await collections.conversations.find({"user_id": user_id}, {"_id": 1}).to_list(None)
     ids = [document["_id"] for document in mine]
-    return await collections.messages.distinct("conversation_id", {"conversation_id": {"$in": ids}, **_have(words)})
+    pipeline = [
+        {"$match": {"conversation_id": {"$in": ids}, **_have(words)}},
+        {"$group": {"_id": "$conversation_id"}},
+    ]
+    cursor = collections.messages.aggregate(pipeline)
+    if inspect.isawaitable(cursor):  # PyMongo's own client asks to be awaited here, Motor does not
+        cursor = await cursor
+    return [document["_id"] for document in await cursor.to_list(None)]
 
 
 def _have(words: list[str]) -> Document:

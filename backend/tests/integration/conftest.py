@@ -1,0 +1,99 @@
+"""The whole application on a real port in this process, with a model server that tests write the answers of."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app.main import create_app
+from app.settings import Settings
+from tests.client import Service
+from tests.upstream import Upstream
+
+TOKEN = "secret-token"
+Start = Callable[..., Awaitable[Service]]
+
+
+@asynccontextmanager
+async def serve(settings: Settings) -> AsyncIterator[Service]:
+    """The service for `settings`, as the command starts it."""
+    app = create_app(settings)
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        ws_max_size=settings.ws_max_frame_bytes,
+        log_config=None,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
+    started = asyncio.Event()
+    startup = server.startup
+
+    async def tell(sockets: Any = None) -> None:
+        await startup(sockets)
+        started.set()
+
+    server.startup = tell
+    serving = asyncio.create_task(server._serve([listening]))
+    waiting = asyncio.create_task(started.wait())
+    await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        waiting.cancel()
+        serving.result()
+    service = Service(f"http://127.0.0.1:{listening.getsockname()[1]}", TOKEN)
+    service.app = app  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield service
+    finally:
+        if (sockets := getattr(app.state, "sockets", None)) is not None:
+            await sockets.close_all()
+        server.should_exit = True
+        await serving
+        listening.close()
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    server = Upstream()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def start(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Start]:
+    """Starts services on the same data folder; all are stopped with the test."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(**changes: Any) -> Service:
+            given = {
+                "data_dir": tmp_path,
+                "atelier_token": TOKEN,
+                "openai_base_url": upstream.url,
+                "openai_api_key": "sk-test-key",
+                "default_model": "openai@scripted",
+                "system_prompt": "",
+                **changes,
+            }
+            return await stack.enter_async_context(serve(Settings(_env_file=None, **given)))
+
+        yield begin
+
+
+@pytest.fixture
+async def service(start: Start) -> Service:
+    return await start()
+
+
+@pytest.fixture
+async def demo(start: Start) -> Service:
+    return await start(openai_base_url=None, openai_api_key=None, default_model=None)
