@@ -262,7 +262,7 @@ class TurnRecorder:
 
 _patiently = AsyncRetrying(
     retry=retry_if_exception_type(StorageUnavailable),
-    wait=wait_exponential_jitter(initial=0.05, max=2.0),
+    wait=wait_exponential_jitter(multiplier=0.05, max=2.0),
     stop=stop_after_delay(STORE_PATIENCE),
     reraise=True,
 )

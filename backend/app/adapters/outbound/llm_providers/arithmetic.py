@@ -53,6 +53,7 @@ _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _WORDS = {word: value for value, word in enumerate(_ONES.split())} | {
     word: 10 * (value + 2) for value, word in enumerate(_TENS.split())
 }
+_COMPOUND = re.compile(rf"\b({_TENS.replace(' ', '|')})[- ]({'|'.join(_ONES.split()[1:10])})\b")
 _BACK = r"(?:that|it|this|the result|the answer)"
 _VALUE = rf"(?:-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?|{_BACK})"
 _VERBS: list[tuple[re.Pattern[str], str, bool]] = [
@@ -97,17 +98,11 @@ def plan(text: str) -> list[Step]:
 def _normalise(text: str) -> str:
     """`text` in lower case, with number words as digits and operator words as symbols."""
     text = text.lower().replace("−", "-").replace("·", "*")
-    text = re.sub(r"\b([a-z]+)[- ]([a-z]+)\b", _compound, text)
+    text = _COMPOUND.sub(lambda match: str(_WORDS[match[1]] + _WORDS[match[2]]), text)
     text = re.sub(r"\b[a-z]+\b", lambda match: str(_WORDS.get(match[0], match[0])), text)
     for phrase, symbol in _PHRASES:
         text = re.sub(phrase, symbol, text)
     return text
-
-
-def _compound(match: re.Match[str]) -> str:
-    """`thirty-four` as 34; anything else as it stands."""
-    tens, ones = _WORDS.get(match[1], 0), _WORDS.get(match[2], 0)
-    return str(tens + ones) if tens >= 20 and 0 < ones < 10 else match[0]
 
 
 def _clause(clause: str, steps: list[Step], last: Operand | None) -> Operand | None:
