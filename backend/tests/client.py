@@ -1,13 +1,14 @@
 """A client for tests: the WebSocket and REST of a running service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpx
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 ENDS = ("complete", "cancelled", "error")
 PATIENCE = 20
@@ -43,6 +44,13 @@ class Socket:
         await self.until(*ENDS)
         return self.frames[start:]
 
+    async def closed(self) -> int | None:
+        """Receive up to the end of the connection; its close code."""
+        with suppress(ConnectionClosed):
+            while True:
+                await self.receive()
+        return self.connection.close_code
+
     async def nothing_waits(self) -> None:
         """Nothing has been sent that was not received: a ping is answered at once."""
         await self.send(type="ping", id="now")
@@ -53,8 +61,9 @@ class Socket:
 class Service:
     """A running service, as its clients see it."""
 
-    def __init__(self, url: str, token: str | None = "secret-token") -> None:
+    def __init__(self, url: str, token: str | None, stop: Callable[[], Awaitable[None]]) -> None:
         self.url = url
+        self.stop = stop
         self.ws_url = url.replace("http://", "ws://") + "/ws"
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 

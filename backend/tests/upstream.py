@@ -90,7 +90,7 @@ class Upstream:
         self._server = TestServer(app, host="127.0.0.1")
 
     async def start(self) -> None:
-        await self._server.start_server(handler_cancellation=True)
+        await self._server.start_server()
         self.url = f"http://127.0.0.1:{self._server.port}/v1"
 
     async def stop(self) -> None:

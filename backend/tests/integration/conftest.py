@@ -34,7 +34,6 @@ async def serve(settings: Settings) -> AsyncIterator[Service]:
         timeout_graceful_shutdown=2,
     )
     server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
     started = asyncio.Event()
     startup = server.startup
 
@@ -49,16 +48,23 @@ async def serve(settings: Settings) -> AsyncIterator[Service]:
     if serving.done():
         waiting.cancel()
         serving.result()
-    service = Service(f"http://127.0.0.1:{listening.getsockname()[1]}", TOKEN)
-    service.app = app  # pyright: ignore[reportAttributeAccessIssue]
-    try:
-        yield service
-    finally:
+    ended = False
+
+    async def stop() -> None:
+        nonlocal ended
+        if ended:
+            return
+        ended = True
         if (sockets := getattr(app.state, "sockets", None)) is not None:
             await sockets.close_all()
         server.should_exit = True
         await serving
         listening.close()
+
+    try:
+        yield Service(f"http://127.0.0.1:{listening.getsockname()[1]}", TOKEN, stop)
+    finally:
+        await stop()
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ expressions = st.recursive(
 def test_an_expression_has_its_usual_value(expression: str):
     steps = plan(f"What is {expression}?")
     if any(sign in expression for sign in "+-*"):
-        expected = eval(compile(ast.parse(expression, mode="eval"), "", "eval"))  # noqa: S307
+        expected = eval(compile(ast.parse(expression, mode="eval"), "", "eval"))
         assert outcome(steps) == expected
 
 

@@ -47,7 +47,7 @@ usage = st.fixed_dictionaries(
 some = st.dictionaries(name, json, min_size=1, max_size=2)
 extras = st.sampled_from(
     [("additional_kwargs",), ("response_metadata",), ("additional_kwargs", "response_metadata")]
-).flatmap(lambda keys: st.fixed_dictionaries({key: some for key in keys}))
+).flatmap(lambda keys: st.fixed_dictionaries(dict.fromkeys(keys, some)))
 common: dict[str, Any] = {"provider": extras, "custom": json, "name": name}
 metadata = {
     MessageRole.USER: st.fixed_dictionaries({}, optional=common),

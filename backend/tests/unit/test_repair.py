@@ -41,7 +41,7 @@ def assert_legal(history: list[Message], *, keep_open: bool = False) -> None:
     """Every call has one result right behind its message, and every result a call."""
     waiting: list[str] = []
     last_caller = max((i for i, m in enumerate(history) if m.role is MessageRole.ASSISTANT), default=-1)
-    for index, message in enumerate(history):
+    for message in history:
         if message.role is MessageRole.TOOL:
             assert message.tool_call_id in waiting
             waiting.remove(message.tool_call_id)

@@ -109,3 +109,22 @@ async def test_ended_runs_are_forgotten_the_oldest_first():
     assert await log.follow("a", 0, Wakes()) is None
     assert await log.follow("b", 0, Wakes()) is not None
     assert await log.follow("c", 0, Wakes()) is not None
+
+
+async def test_the_rest_of_a_run_is_all_that_is_here_and_all_that_comes():
+    log = MemoryRunLog(events_a_run=4)
+    for seq in range(1, 6):
+        log.append(event(seq))
+    begins_after, feed = await log.follow_rest("r", Wakes())
+    log.append(event(6, "complete"))
+    assert [e.seq for e in feed.read(10)] == list(range(begins_after + 1, 7))
+    assert feed.ended
+
+
+async def test_a_run_of_which_nothing_is_here_yet_can_be_waited_for():
+    log, wakes = MemoryRunLog(), Wakes()
+    begins_after, feed = await log.follow_rest("r", wakes)
+    assert (begins_after, feed.read(10), feed.ended) == (0, [], False)
+    log.append(event(1_000_001, "reset"))
+    assert wakes.count == 1
+    assert [e.seq for e in feed.read(10)] == [1_000_001]

@@ -44,3 +44,11 @@ class IRunLog(Protocol):
         None where the log does not have those events (any more).
         """
         ...
+
+    async def follow_rest(self, run_id: str, wake: Callable[[], None]) -> tuple[int, IRunFeed]:
+        """A feed of all that the log has of a run that has not ended, and of all that will come.
+
+        Returns:
+            The number after which the feed begins, and the feed.
+        """
+        ...

@@ -41,12 +41,28 @@ def outline(entries: list[OutlineEntry], event: RunEvent) -> None:
 _COMMON = frozenset({"type", "run_id", "conversation_id", "seq"})
 
 
-async def replay(messages: IMessageRepository, conversation: Conversation, run: Run, after: int) -> IRunFeed:
-    """The events of `run` after number `after`, as its outline and its stored messages tell them."""
+async def replay(
+    messages: IMessageRepository,
+    conversation: Conversation,
+    run: Run,
+    after: int,
+    *,
+    partial: Message | None = None,
+    rest: tuple[int, IRunFeed] | None = None,
+) -> IRunFeed:
+    """The events of `run` after number `after`, as its outline and its stored messages tell them.
+
+    Args:
+        partial: the answer that is being written and is not stored yet.
+        rest: for a run that has not ended, where the log begins, and the feed that goes on from there.
+    """
     ids = {entry[2] for entry in run.outline if isinstance(entry[2], str)}
     stored = {message.id: message for message in await messages.get_many(conversation.id, sorted(ids))}
-    events = [event for event in _tell(run, stored) if event.seq > after]
-    return _Replay(events)
+    if partial is not None:
+        stored.setdefault(partial.id, partial)
+    until, live = rest if rest is not None else (None, None)
+    events = [event for event in _tell(run, stored) if event.seq > after and (until is None or event.seq <= until)]
+    return _Replay(events, live, max(after, until or 0))
 
 
 def tool_result_fields(message: Message) -> dict[str, Any]:
@@ -93,22 +109,28 @@ def _tell(run: Run, stored: dict[str, Message]) -> Iterator[RunEvent]:
 
 
 class _Replay:
-    """A feed of events that are all there already."""
+    """A feed of events that are all there already, and of those that a live feed has after number `after`."""
 
-    def __init__(self, events: list[RunEvent]) -> None:
+    def __init__(self, events: list[RunEvent], live: IRunFeed | None, after: int) -> None:
         self._events = events
         self._next = 0
+        self._live = live
+        self._after = after
 
     def read(self, limit: int) -> list[RunEvent]:
         """The next events, at most `limit`."""
         batch = self._events[self._next : self._next + limit]
         self._next += len(batch)
+        while not batch and self._live is not None and (found := self._live.read(limit)):
+            batch = [event for event in found if event.seq > self._after]
         return batch
 
     @property
     def ended(self) -> bool:
         """Whether all of them have been read."""
-        return self._next >= len(self._events)
+        return self._next >= len(self._events) and (self._live is None or self._live.ended)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Stop listening."""
+        if self._live is not None:
+            self._live.close()

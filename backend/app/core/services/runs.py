@@ -169,7 +169,15 @@ class RunService:
         feed = await self._log.follow(run_id, after, wake)
         if feed is not None:
             return feed
-        return await self._replay(run, after)
+        conversation = await self._conversation(user, run.conversation_id)
+        if run_id not in self._driven:
+            run = await self._stored(user, run_id)
+            if run.status.ended:
+                return await replay(self._store.messages, conversation, run, after)
+        rest = await self._log.follow_rest(run_id, wake)
+        driven = self._driven.get(run_id)
+        partial = driven.recorder.partial if driven is not None else None
+        return await replay(self._store.messages, conversation, run, after, partial=partial, rest=rest)
 
     async def get(self, user: User, run_id: str) -> Run:
         """A run of this user.
@@ -180,10 +188,7 @@ class RunService:
         driven = self._driven.get(run_id)
         if driven is not None and driven.task is not None and driven.recorder.run.user_id == user.id:
             return driven.recorder.run
-        run = await self._store.runs.get(run_id, user.id)
-        if run is None:
-            raise NotFound("There is no such run.")
-        return run
+        return await self._stored(user, run_id)
 
     async def cancel(self, user: User, run_id: str) -> Run:
         """Stop a run; one that has ended stays as it is. Its events tell when it has stopped.
@@ -350,16 +355,17 @@ class RunService:
 
     # --- inside
 
+    async def _stored(self, user: User, run_id: str) -> Run:
+        run = await self._store.runs.get(run_id, user.id)
+        if run is None:
+            raise NotFound("There is no such run.")
+        return run
+
     async def _conversation(self, user: User, conversation_id: str) -> Conversation:
         conversation = await self._store.conversations.get(conversation_id, user.id)
         if conversation is None:
             raise NotFound("There is no such conversation.")
         return conversation
-
-    async def _replay(self, run: Run, after: int) -> IRunFeed:
-        """The events of a run that the log no longer has, made of what is stored of it."""
-        conversation = await self._conversation(User(id=run.user_id, name=""), run.conversation_id)
-        return await replay(self._store.messages, conversation, run, after)
 
 
 def _is_blank(content: Content) -> bool:

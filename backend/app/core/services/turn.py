@@ -45,6 +45,21 @@ class TurnRecorder:
         self._held: list[tuple[RunEvent, dict[str, Any]]] | None = None
         self._storing = asyncio.Lock()
 
+    @property
+    def partial(self) -> Message | None:
+        """The answer as far as it is written; None between answers."""
+        if not self._text and not self._reasoning:
+            return None
+        partial = Message(
+            id=self.run.answer_id,
+            conversation_id=self.run.conversation_id,
+            role=MessageRole.ASSISTANT,
+            content="".join(self._text),
+        )
+        if self._reasoning:
+            partial.metadata["reasoning"] = "".join(self._reasoning)
+        return partial
+
     # --- events
 
     def emit(self, type: str, **fields: Any) -> None:  # noqa: A002 - the wire's own word
@@ -182,16 +197,8 @@ class TurnRecorder:
         """The partial answer and the TOOL messages of calls that are still open."""
         conversation_id = self.run.conversation_id
         messages = [interrupted(conversation_id, call, call_reason) for call in self._open.values()]
-        if self._text or self._reasoning:
-            partial = Message(
-                id=self.run.answer_id,
-                conversation_id=conversation_id,
-                role=MessageRole.ASSISTANT,
-                content="".join(self._text),
-                metadata={"partial": True, "finish_reason": finish_reason},
-            )
-            if self._reasoning:
-                partial.metadata["reasoning"] = "".join(self._reasoning)
+        if (partial := self.partial) is not None:
+            partial.metadata |= {"partial": True, "finish_reason": finish_reason}
             self._finish_answer(partial)
             messages.append(partial)
         return messages

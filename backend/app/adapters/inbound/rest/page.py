@@ -17,8 +17,10 @@ code { font: .92em/1.5 ui-monospace, monospace; } a { color: var(--accent); }
 ul { list-style: none; padding: 0; margin: 0; border-top: 1px solid var(--line); }
 li { border-bottom: 1px solid var(--line); padding: .55rem 0; display: flex; gap: 1rem; justify-content: space-between; }
 li small, .note { opacity: .65; } li span { overflow-wrap: anywhere; }
-input { font: inherit; width: 100%; padding: .6rem .8rem; border: 1px solid var(--line); border-radius: 8px; background: transparent; color: inherit; }
-button { font: inherit; margin-top: .8rem; padding: .6rem 1.2rem; border: 0; border-radius: 8px; background: var(--accent); color: #fff; cursor: pointer; }
+input { font: inherit; width: 100%; padding: .6rem .8rem; border: 1px solid var(--line); border-radius: 8px; background: transparent;
+  color: inherit; }
+button { font: inherit; margin-top: .8rem; padding: .6rem 1.2rem; border: 0; border-radius: 8px; background: var(--accent);
+  color: #fff; cursor: pointer; }
 [role=alert] { border-left: 3px solid #c0392b; padding: .4rem .9rem; margin: 1.4rem 0 0; }
 """
 

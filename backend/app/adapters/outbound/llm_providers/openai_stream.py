@@ -1,8 +1,8 @@
 """The lean reader of OpenAI's streaming wire: bytes in, pieces out, one assistant message at the end.
 
 It builds the message that langchain-openai would have built from the same stream (a test compares the two), without
-an object for every piece. It differs where langchain-openai guesses: arguments that are not whole JSON make
-an invalid call instead of being completed, and calls without an id or an index are kept.
+an object for every piece. It differs where langchain-openai guesses or drops: arguments that are not whole JSON make
+an invalid call instead of being completed, calls without an id or an index are kept, and so is a refusal, as text.
 """
 
 from typing import Any, cast
@@ -34,7 +34,6 @@ class StreamReader:
         self._rest = b""
         self._text: list[str] = []
         self._reasoning: list[str] = []
-        self._refusal: list[str] = []
         self._new_text: list[str] = []
         self._new_reasoning: list[str] = []
         self._calls: list[_Call] = []
@@ -77,8 +76,6 @@ class StreamReader:
         additional: dict[str, Any] = {}
         if self._reasoning:
             additional["reasoning_content"] = "".join(self._reasoning)
-        if self._refusal:
-            additional["refusal"] = "".join(self._refusal)
         return AIMessage(
             content="".join(self._text),
             tool_calls=valid,
@@ -123,13 +120,11 @@ class StreamReader:
             if self._new_text:
                 self._let_out()
             self._new_reasoning.append(piece)
-        if piece := delta.get("content"):
+        # A refusal is what the model says to the user in place of an answer.
+        if piece := delta.get("content") or delta.get("refusal"):
             if self._new_reasoning:
                 self._let_out()
             self._new_text.append(piece)
-        if piece := delta.get("refusal"):
-            piece = clean_text(piece)
-            self._refusal.append(piece)
         for fragment in delta.get("tool_calls") or ():
             self._call_for(fragment).add(fragment)
 

@@ -44,6 +44,11 @@ class MemoryRunLog:
             return None
         return _Feed(ring, after, wake)
 
+    async def follow_rest(self, run_id: str, wake: Callable[[], None]) -> tuple[int, IRunFeed]:
+        """A feed from the first event that is here; a run of which nothing is here yet has its place kept."""
+        ring = self._rings.setdefault(run_id, _Ring())
+        return ring.lost_seq, _Feed(ring, ring.lost_seq, wake)
+
 
 class _Ring:
     """The events of one run, oldest first; the oldest go when there are too many."""

@@ -22,6 +22,7 @@ class MeteredRunLog:
 
     def __init__(self, log: IRunLog) -> None:
         self._log = log
+        self._active: set[str] = set()
         self._started: dict[str, float] = {}
 
     def append(self, event: RunEvent) -> None:
@@ -31,13 +32,16 @@ class MeteredRunLog:
             PIECES.inc()
             if self._started and (began := self._started.pop(event.data["run_id"], None)) is not None:
                 FIRST_PIECE.observe(time.monotonic() - began)
-        elif kind == "started":
-            RUNNING.inc()
-            self._started[event.data["run_id"]] = time.monotonic()
+        elif kind in ("started", "reset"):
+            self._active.add(event.data["run_id"])
+            RUNNING.set(len(self._active))
+            if kind == "started":
+                self._started[event.data["run_id"]] = time.monotonic()
         elif kind == "tool_result":
             TOOL_CALLS.labels(event.data["name"], "error" if event.data["is_error"] else "success").inc()
         elif kind in _STATUS:
-            RUNNING.dec()
+            self._active.discard(event.data["run_id"])
+            RUNNING.set(len(self._active))
             RUNS.labels(_STATUS[kind]).inc()
             self._started.pop(event.data["run_id"], None)
         self._log.append(event)
@@ -45,3 +49,7 @@ class MeteredRunLog:
     async def follow(self, run_id: str, after: int, wake: Callable[[], None]) -> IRunFeed | None:
         """What the log within answers."""
         return await self._log.follow(run_id, after, wake)
+
+    async def follow_rest(self, run_id: str, wake: Callable[[], None]) -> tuple[int, IRunFeed]:
+        """What the log within answers."""
+        return await self._log.follow_rest(run_id, wake)
