@@ -92,7 +92,6 @@ async def open_store(settings: Settings) -> Store:
         return await open_mongo(
             settings.mongodb_url.get_secret_value(), settings.mongodb_database, driver=settings.mongodb_driver.value
         )
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     return await asyncio.to_thread(open_sqlite, settings.data_dir)
 
 

@@ -51,11 +51,10 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
-        max_body_size=MAX_BODY_BYTES,
     )
     problems.install(app)
     for module in (conversations, messages, runs, system, login):
-        app.include_router(module.router)
+        app.include_router(module.router, max_body_size=MAX_BODY_BYTES)
 
     if settings.allowed_origins:
         app.add_middleware(
@@ -65,6 +64,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         )
+    app.add_middleware(problems.TooLargeAsProblem)
     app.add_middleware(_SocketGate, state=app.state)
     app.add_middleware(
         Guard, accounts=known, hosts=[settings.host, *settings.allowed_hosts], origins=settings.allowed_origins

@@ -61,9 +61,10 @@ class Socket:
 class Service:
     """A running service, as its clients see it."""
 
-    def __init__(self, url: str, token: str | None, stop: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, url: str, token: str | None, stop: Callable[[], Awaitable[None]], app: Any = None) -> None:
         self.url = url
         self.stop = stop
+        self.app = app
         self.ws_url = url.replace("http://", "ws://") + "/ws"
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 

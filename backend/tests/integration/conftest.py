@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
+from app.adapters.inbound.server import Server
 from app.main import create_app
 from app.settings import Settings
 from tests.client import Service
@@ -25,29 +25,17 @@ async def serve(settings: Settings) -> AsyncIterator[Service]:
     app = create_app(settings)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app,
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        ws_max_size=settings.ws_max_frame_bytes,
-        log_config=None,
-        timeout_graceful_shutdown=2,
-    )
-    server = uvicorn.Server(config)
     started = asyncio.Event()
-    startup = server.startup
-
-    async def tell(sockets: Any = None) -> None:
-        await startup(sockets)
-        started.set()
-
-    server.startup = tell
-    serving = asyncio.create_task(server._serve([listening]))
+    server = Server(app, max_frame_bytes=settings.ws_max_frame_bytes, on_ready=started.set)
+    serving = asyncio.create_task(server._serve([listening]))  # without its signal handlers
     waiting = asyncio.create_task(started.wait())
     await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
+    if not started.is_set():
         waiting.cancel()
-        serving.result()
+        listening.close()
+        await serving
+        assert server.refused is not None
+        raise server.refused
     ended = False
 
     async def stop() -> None:
@@ -55,14 +43,12 @@ async def serve(settings: Settings) -> AsyncIterator[Service]:
         if ended:
             return
         ended = True
-        if (sockets := getattr(app.state, "sockets", None)) is not None:
-            await sockets.close_all()
         server.should_exit = True
         await serving
         listening.close()
 
     try:
-        yield Service(f"http://127.0.0.1:{listening.getsockname()[1]}", TOKEN, stop)
+        yield Service(f"http://127.0.0.1:{listening.getsockname()[1]}", TOKEN, stop, app)
     finally:
         await stop()
 

@@ -56,7 +56,8 @@ class Guard:
         await self._app(scope, receive, send)
 
     def _check_host(self, headers: Headers) -> None:
-        host = _host_name(headers.get("host", ""))
+        hosts = headers.getlist("host")
+        host = _host_name(hosts[0]) if len(hosts) == 1 else ""
         if host in self._hosts or host.endswith(".localhost") or _is_address(host):
             return
         raise Forbidden("The service is not known by this host name. Add it to ALLOWED_HOSTS.")

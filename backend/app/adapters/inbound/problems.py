@@ -7,6 +7,8 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Message as ASGIMessage
 
 from app.core.domain.errors import AtelierError, Internal, InvalidFrame, NotFound, TooLarge
 from app.core.domain.event import to_json
@@ -34,18 +36,20 @@ STATUS: dict[str, int] = {
 }
 """The HTTP status for each error code."""
 
+_TOO_LARGE = "The request is larger than the service takes."
 MEDIA_TYPE = "application/problem+json"
 
 
 def problem(error: AtelierError, *, status: int | None = None, **more: Any) -> Response:
-    """`error` as a problem document; `more` are members of its own kind."""
-    status = status or STATUS[error.code]
+    """`error` as a problem document; `more` are members of its own, among them `code` where it is not the error's."""
+    code = more.get("code", error.code)
+    status = status or STATUS[code]
     document = {
-        "type": f"urn:atelier:error:{error.code}",
+        "type": f"urn:atelier:error:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": error.message,
-        "code": error.code,
+        "code": code,
         **more,
     }
     headers = {"Retry-After": str(int(error.retry_after) + 1)} if error.retry_after is not None else {}
@@ -60,6 +64,31 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
+
+
+class TooLargeAsProblem:
+    """ASGI middleware: the plain answer of the framework to a body that is too large, as a problem document."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refused = False
+
+        async def answer(message: ASGIMessage) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                content_type = dict(message["headers"]).get(b"content-type", b"")
+                refused = content_type.startswith(b"text/plain")
+                if refused:
+                    await problem(TooLarge(_TOO_LARGE))(scope, receive, send)
+            if not refused:
+                await send(message)
+
+        await self._app(scope, receive, answer)
 
 
 async def _ours(request: Request, error: Exception) -> Response:
@@ -80,7 +109,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return problem(TooLarge("The request is larger than the service takes."))
+        return problem(TooLarge(_TOO_LARGE))
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem(NotFound("There is nothing at this address. GET /docs lists what there is."))
     answer = problem(InvalidFrame(str(error.detail)), status=error.status_code)

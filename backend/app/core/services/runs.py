@@ -290,6 +290,9 @@ class RunService:
         run = recorder.run
         if not resume:
             recorder.started(accepted.message)
+        if accepted.message is not None and accepted.conversation.title is None:
+            title = title_from(accepted.message.text)
+            await self._store.conversations.update(run.conversation_id, run.user_id, {"title": title})
         history = await load_context(
             self._store.messages,
             accepted.conversation,

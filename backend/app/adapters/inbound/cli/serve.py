@@ -1,26 +1,20 @@
 """`atelier serve`: bind the port, start the service, say where it is, and stop it without losing anything."""
 
+import contextlib
 import errno
-import logging
 import socket
 import sys
 from typing import Any
 
-import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
 from app import logs
-from app.adapters.inbound.websocket_handler import WebSocketHandler
+from app.adapters.inbound.server import BACKLOG, Server
 from app.bootstrap import make_accounts
 from app.core.domain.errors import AtelierError
 from app.main import create_app
 from app.settings import AuthMode, Settings
-
-logger = logging.getLogger(__name__)
-
-BACKLOG = 2_048
-PATIENCE_SECONDS = 10
 
 
 def run(given: dict[str, Any]) -> int:
@@ -48,67 +42,32 @@ def run(given: dict[str, Any]) -> int:
 
 
 def _serve(app: FastAPI, settings: Settings, listening: socket.socket, token: str | None) -> int:
-    config = uvicorn.Config(
+    server = Server(
         app,
-        ws="websockets-sansio",
-        ws_per_message_deflate=False,
-        ws_max_size=settings.ws_max_frame_bytes,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=PATIENCE_SECONDS,
-        backlog=BACKLOG,
+        max_frame_bytes=settings.ws_max_frame_bytes,
+        on_ready=lambda: _greet(app, _address(settings.host, listening), token),
     )
-    server = _Server(app, config, _address(settings.host, listening), token)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
-    except AtelierError as error:
-        return _complain(error.message)
-    if not server.started:
-        return _complain(_startup_error(server))
-    return 0
+    return _complain(server.refused.message) if server.refused else 0
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn's server, which says where it is, and tells WebSocket clients before it goes."""
-
-    def __init__(self, app: FastAPI, config: uvicorn.Config, address: str, token: str | None) -> None:
-        super().__init__(config)
-        self._app = app
-        self._address = address
-        self._token = token
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then print the address to open."""
-        await super().startup(sockets)
-        if self.started:
-            self._greet()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close every WebSocket with 1001, then stop."""
-        handler: WebSocketHandler | None = getattr(self._app.state, "sockets", None)
-        if handler is not None:
-            await handler.close_all()
-        await super().shutdown(sockets)
-
-    def _greet(self) -> None:
-        model: str = self._app.state.services.catalog.default
-        url = f"{self._address}/?token={self._token}" if self._token else f"{self._address}/"
-        lines = [
+def _greet(app: FastAPI, address: str, token: str | None) -> None:
+    """Say where the service is, and how to talk to it."""
+    model: str = app.state.services.catalog.default
+    url = f"{address}/?token={token}" if token else f"{address}/"
+    lines = [
+        "",
+        f"  Atelier is ready at  {url}",
+        "  Talk to it with      atelier chat" + ("" if address.endswith(":8000") else f" --url {address}"),
+    ]
+    if model.startswith("demo@"):
+        lines += [
             "",
-            f"  Atelier is ready at  {url}",
-            "  Talk to it with      atelier chat"
-            + ("" if self._address.endswith(":8000") else f" --url {self._address}"),
+            "  It answers with a built-in offline demonstration. For a real model set OPENAI_API_KEY",
+            "  (or OPENAI_BASE_URL for a server of your own) in the environment or in .env.",
         ]
-        if model.startswith("demo@"):
-            lines += [
-                "",
-                "  It answers with a built-in offline demonstration. For a real model set OPENAI_API_KEY",
-                "  (or OPENAI_BASE_URL for a server of your own) in the environment or in .env.",
-            ]
-        print("\n".join(lines) + "\n", flush=True)
+    print("\n".join(lines) + "\n", flush=True)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -138,10 +97,6 @@ def _why_not(error: OSError, settings: Settings) -> str:
     if error.errno == errno.EACCES:
         return f"This user may not listen on {place}. Choose a port above 1023 with PORT or --port."
     return f"The service cannot listen on {place} ({error.strerror}). Check HOST and PORT."
-
-
-def _startup_error(server: uvicorn.Server) -> str:
-    return "The service could not start; the lines above say why."
 
 
 def _complain(sentence: str) -> int:

@@ -52,7 +52,6 @@ async def send(conversation_id: ClientId, body: NewMessage, user: Me, atelier: A
     if failure is not None:
         return problem(
             AtelierError(failure["message"]),
-            status=STATUS[failure["code"]],
             run_id=run.id,
             messages=stored,
             code=failure["code"],

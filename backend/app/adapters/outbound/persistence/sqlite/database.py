@@ -65,6 +65,7 @@ class Database:
 def _lock_folder(path: Path) -> IO[bytes]:
     """Hold the data folder: the leases in its file belong to one process at a time."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock").open("ab")
     except OSError as error:
         raise StorageUnavailable(
