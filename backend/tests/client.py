@@ -61,12 +61,19 @@ class Socket:
 class Service:
     """A running service, as its clients see it."""
 
-    def __init__(self, url: str, token: str | None, stop: Callable[[], Awaitable[None]], app: Any = None) -> None:
+    def __init__(
+        self, url: str, token: str | None, stop: Callable[[], Awaitable[None]] | None = None, app: Any = None
+    ) -> None:
         self.url = url
-        self.stop = stop
+        self._stop = stop
         self.app = app
         self.ws_url = url.replace("http://", "ws://") + "/ws"
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    async def stop(self) -> None:
+        """End it, as a signal would."""
+        assert self._stop is not None
+        await self._stop()
 
     @asynccontextmanager
     async def socket(self, **headers: str) -> AsyncIterator[Socket]:
