@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from pydantic import ValidationError
 
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
@@ -32,23 +33,24 @@ _CLASSES: dict[MessageRole, type[BaseMessage]] = {
 
 
 def to_langchain(message: Message) -> BaseMessage:
-    """`message` as the LangChain message of its role."""
+    """`message` as the LangChain message of its role. Metadata of any shape will do: it may have been imported."""
+    try:
+        return _to_langchain(message)
+    except (ValidationError, TypeError, ValueError, AttributeError):
+        return _to_plain_langchain(message)
+
+
+def _to_langchain(message: Message) -> BaseMessage:
     metadata = dict(message.metadata)
     extras = _take_dict(metadata, "provider")
     additional: dict[str, Any] = dict(extras.get("additional_kwargs") or {})
-    carried: dict[str, Any] = {
-        "conversation_id": message.conversation_id,
-        "seq": message.seq,
-        "parent_id": message.parent_id,
-        "created_at": message.created_at,
-    }
     fields: dict[str, Any] = {"content": message.content, "id": message.id}
     if (name := metadata.pop("name", None)) is not None:
         fields["name"] = name
     if message.role is MessageRole.ASSISTANT:
-        calls: list[dict[str, Any]] = metadata.pop("tool_calls", None) or []
-        fields["tool_calls"] = [_call(call) for call in calls]
-        fields["invalid_tool_calls"] = metadata.pop("invalid_tool_calls", None) or []
+        fields["tool_calls"] = [_call(call) for call in _all_of(message.tool_calls, metadata.pop("tool_calls", None))]
+        malformed = _all_of(message.invalid_tool_calls, metadata.pop("invalid_tool_calls", None))
+        fields["invalid_tool_calls"] = malformed
         fields["usage_metadata"] = metadata.pop("usage", None)
         if (reasoning := metadata.pop("reasoning", None)) is not None:
             additional["reasoning_content"] = reasoning
@@ -56,11 +58,34 @@ def to_langchain(message: Message) -> BaseMessage:
         fields["tool_call_id"] = metadata.pop("tool_call_id", "")
         fields["status"] = metadata.pop("status", "success")
         fields["artifact"] = metadata.pop("artifact", None)
+    fields["additional_kwargs"] = additional
+    fields["response_metadata"] = {**(extras.get("response_metadata") or {}), CARRIER: _carried(message, metadata)}
+    return _CLASSES[message.role](**fields)
+
+
+def _to_plain_langchain(message: Message) -> BaseMessage:
+    """`message` with what a model must see of it; all of its metadata is carried beside that."""
+    fields: dict[str, Any] = {"content": message.content, "id": message.id}
+    if message.role is MessageRole.ASSISTANT:
+        fields["tool_calls"] = [_call(call) for call in message.tool_calls]
+        fields["invalid_tool_calls"] = [{**call, "error": None} for call in message.invalid_tool_calls]
+    elif message.role is MessageRole.TOOL:
+        fields["tool_call_id"] = message.tool_call_id or ""
+    fields["response_metadata"] = {CARRIER: {**_carried(message, message.metadata), "whole": True}}
+    return _CLASSES[message.role](**fields)
+
+
+def _carried(message: Message, metadata: dict[str, Any]) -> dict[str, Any]:
+    """What LangChain has no field for."""
+    carried: dict[str, Any] = {
+        "conversation_id": message.conversation_id,
+        "seq": message.seq,
+        "parent_id": message.parent_id,
+        "created_at": message.created_at,
+    }
     if metadata:
         carried["metadata"] = metadata
-    fields["additional_kwargs"] = additional
-    fields["response_metadata"] = {**(extras.get("response_metadata") or {}), CARRIER: carried}
-    return _CLASSES[message.role](**fields)
+    return carried
 
 
 def to_domain(message: BaseMessage, conversation_id: str) -> Message:
@@ -78,7 +103,9 @@ def to_domain(message: BaseMessage, conversation_id: str) -> Message:
     metadata: dict[str, Any] = {}
     if message.name is not None:
         metadata["name"] = message.name
-    if isinstance(message, AIMessage):
+    if carried.get("whole"):
+        pass
+    elif isinstance(message, AIMessage):
         if message.tool_calls:
             metadata["tool_calls"] = [dict(call) for call in message.tool_calls]
         if message.invalid_tool_calls:
@@ -128,8 +155,19 @@ def _part(part: Any) -> dict[str, Any]:
     return {"type": "text", "text": clean_text(part)} if isinstance(part, str) else clean_json(part)
 
 
+def _all_of(calls: list[dict[str, Any]], stored: Any) -> list[dict[str, Any]]:
+    """`calls`, if that is all there is.
+
+    Raises:
+        ValueError: among what is stored is something that is no call.
+    """
+    if stored and len(stored) != len(calls):
+        raise ValueError("something that is no call stands among the calls")
+    return calls
+
+
 def _call(call: dict[str, Any]) -> dict[str, Any]:
-    return {"id": call.get("id"), "name": call.get("name", ""), "args": call.get("args") or {}, "type": "tool_call"}
+    return {"id": call.get("id"), "name": call["name"], "args": call["args"], "type": "tool_call"}
 
 
 def _take_dict(metadata: dict[str, Any], key: str) -> dict[str, Any]:

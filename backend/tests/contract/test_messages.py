@@ -31,7 +31,7 @@ async def conversation(store: Store, count: int = 0) -> Conversation:
         await store.messages.create(
             Message(conversation_id=made.id, id=f"m{number + 1}", role=MessageRole.USER, content=f"{number + 1}")
         )
-    return made
+    return await store.conversations.get(made.id, "ann") or made
 
 
 async def test_messages_are_numbered_and_linked_in_order(store: Store) -> None:

@@ -146,6 +146,26 @@ def test_conversion_changes_nothing_in_place(message: Message):
     assert message == before
 
 
+keys = st.sampled_from(
+    ["tool_calls", "invalid_tool_calls", "usage", "reasoning", "provider", "name", "status", "tool_call_id", "artifact"]
+)
+like_a_call = st.fixed_dictionaries({}, optional={"id": json, "name": json, "args": json, "type": json})
+wild = st.dictionaries(keys, json | st.lists(like_a_call | json, max_size=2), max_size=4)
+
+
+@given(st.sampled_from(MessageRole), content, wild)
+def test_metadata_of_any_shape_goes_to_a_model_and_comes_back(
+    role: MessageRole, content: Any, metadata: dict[str, Any]
+):
+    message = Message(conversation_id="c", role=role, content=content, metadata=metadata)
+    converted = to_langchain(message)
+    for key, value in message.metadata.items():
+        assert to_domain(converted, "c").metadata.get(key, value) == value
+    assert to_domain(converted, "c").content == message.content
+    if isinstance(converted, AIMessage):
+        assert [call["name"] for call in converted.tool_calls] == [call["name"] for call in message.tool_calls]
+
+
 def test_what_is_stored_is_not_new():
     stored = Message(conversation_id="c", role=MessageRole.USER, content="old", seq=1)
     old, new = to_langchain(stored), HumanMessage("new")

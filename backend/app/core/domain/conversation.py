@@ -24,6 +24,7 @@ class Conversation(BaseModel):
         spans: the active branch as stretches of `seq`, oldest first. Messages are numbered as they are
             stored, so a branch that nobody left is one open stretch, and each fork adds one: any part of
             the branch can be read by range, without walking from message to message.
+        last_seq: the number of the message that was stored last, on whatever branch.
         active_run_id: the run that has not ended, if there is one.
     """
 
@@ -37,6 +38,7 @@ class Conversation(BaseModel):
     pinned: bool = False
     active_run_id: str | None = None
     head_message_id: str | None = None
+    last_seq: int = 0
     spans: list[Span] = Field(default_factory=lambda: list(WHOLE))
     created_at: datetime = Field(default_factory=utc_now)
     updated_at: datetime = Field(default_factory=utc_now)

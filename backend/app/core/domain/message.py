@@ -55,14 +55,26 @@ class Message(BaseModel):
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """The calls of an assistant message: `{id, name, args, type: "tool_call"}` each."""
-        calls = self.metadata.get("tool_calls")
-        return cast("list[dict[str, Any]]", calls) if isinstance(calls, list) else []
+        """The calls of an assistant message: `{id, name, args, type: "tool_call"}` each. What is no call is left out."""
+        return [call for call in self._dicts("tool_calls") if isinstance(call.get("args"), dict) and _is_named(call)]
+
+    @property
+    def invalid_tool_calls(self) -> list[dict[str, Any]]:
+        """The calls of an assistant message whose arguments are not a JSON object: `{id, name, args, error, type}` each."""
+        return [
+            call for call in self._dicts("invalid_tool_calls") if isinstance(call.get("args"), str) and _is_named(call)
+        ]
+
+    def _dicts(self, key: str) -> list[dict[str, Any]]:
+        values = self.metadata.get(key)
+        found = cast("list[Any]", values) if isinstance(values, list) else []
+        return [value for value in found if isinstance(value, dict)]
 
     @property
     def tool_call_id(self) -> str | None:
         """The call that a tool message answers."""
-        return self.metadata.get("tool_call_id")
+        call_id = self.metadata.get("tool_call_id")
+        return call_id if isinstance(call_id, str) else None
 
     def to_wire(self) -> dict[str, Any]:
         """The message as every JSON surface shows it."""
@@ -76,6 +88,10 @@ class Message(BaseModel):
             "metadata": self.metadata,
             "created_at": self.created_at,
         }
+
+
+def _is_named(call: dict[str, Any]) -> bool:
+    return isinstance(call.get("name"), str) and isinstance(call.get("id"), str | None)
 
 
 def text_of(content: Content) -> str:

@@ -94,7 +94,7 @@ class IMessageRepository(Protocol):
     async def page(
         self, conversation: Conversation, *, limit: int, before: int | None = None, after: int | None = None
     ) -> list[Message]:
-        """At most `limit` messages of the active branch, oldest first.
+        """At most `limit` messages of the active branch of `conversation` as it was read, oldest first.
 
         With `after` the first ones whose `seq` is greater, else the last ones (whose `seq` is smaller than `before`).
         """

@@ -1,7 +1,7 @@
 """Repair of histories: whatever was stored or imported, what a model is sent has every call with its one result."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from app.core.domain.message import Message, MessageRole
 
@@ -10,11 +10,7 @@ INTERRUPTED = "This call was interrupted before it had a result. Call the tool a
 
 def calls_of(message: Message) -> list[dict[str, Any]]:
     """The calls of an assistant message that want an answer: the ones that can run and the malformed ones."""
-    if message.role is not MessageRole.ASSISTANT:
-        return []
-    invalid = message.metadata.get("invalid_tool_calls")
-    malformed = cast("list[dict[str, Any]]", invalid) if isinstance(invalid, list) else []
-    return [*message.tool_calls, *malformed]
+    return [*message.tool_calls, *message.invalid_tool_calls] if message.role is MessageRole.ASSISTANT else []
 
 
 def open_calls(history: Sequence[Message]) -> list[dict[str, Any]]:
@@ -102,17 +98,15 @@ def _with_unique_ids(message: Message, index: int) -> Message:
     seen: set[str] = set()
     changed = False
     metadata = dict(message.metadata)
-    for key in ("tool_calls", "invalid_tool_calls"):
-        calls = metadata.get(key)
-        if not isinstance(calls, list):
-            continue
+    for key, calls in (("tool_calls", message.tool_calls), ("invalid_tool_calls", message.invalid_tool_calls)):
         fixed: list[dict[str, Any]] = []
-        for number, call in enumerate(cast("list[dict[str, Any]]", calls)):
+        for number, call in enumerate(calls):
             call_id = call.get("id")
             if not isinstance(call_id, str) or not call_id or call_id in seen:
                 call = {**call, "id": f"call_{index}_{key[0]}{number}"}
                 changed = True
             seen.add(call["id"])
             fixed.append(call)
-        metadata[key] = fixed
+        if fixed:
+            metadata[key] = fixed
     return message.model_copy(update={"metadata": metadata}) if changed else message

@@ -26,7 +26,6 @@ class _Record:
     conversation: Conversation
     messages: dict[int, Message] = field(default_factory=dict[int, Message])
     seqs: dict[str, int] = field(default_factory=dict[str, int])
-    last_seq: int = 0
     lease: Lease | None = None
     queue: list[tuple[int, datetime, str]] = field(default_factory=list[tuple[int, datetime, str]])
 
@@ -36,8 +35,8 @@ class _Record:
         if known is not None:
             message.seq, message.parent_id = known, self.messages[known].parent_id
             return False
-        self.last_seq += 1
-        message.seq, message.parent_id = self.last_seq, self.conversation.head_message_id
+        self.conversation.last_seq += 1
+        message.seq, message.parent_id = self.conversation.last_seq, self.conversation.head_message_id
         self.put(message)
         self.conversation.head_message_id = message.id
         self.conversation.updated_at = utc_now()
@@ -49,7 +48,7 @@ class _Record:
         self.seqs[message.id] = seq
 
     def between(self, first: int, last: int) -> list[Message]:
-        seqs = range(first, min(last, self.last_seq) + 1)
+        seqs = range(first, min(last, self.conversation.last_seq) + 1)
         return [self.messages[seq].model_copy(deep=True) for seq in seqs if seq in self.messages]
 
 
@@ -137,7 +136,8 @@ class _Conversations:
     async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
         taken = conversation.id in self._store.records
         kept = conversation.model_copy(update={"id": new_id()} if taken else None, deep=True)
-        record = _Record(kept, last_seq=(messages[-1].seq or 0) if messages else 0)
+        kept.last_seq = (messages[-1].seq or 0) if messages else 0
+        record = _Record(kept)
         for message in messages:
             record.put(message.model_copy(update={"conversation_id": kept.id}))
         self._store.records[kept.id] = record
@@ -181,7 +181,7 @@ class _Messages:
 
     async def all(self, conversation_id: str, *, limit: int, after: int = 0) -> list[Message]:
         record = self._store.record(conversation_id)
-        return [] if record is None else record.between(after + 1, record.last_seq)[:limit]
+        return [] if record is None else record.between(after + 1, record.conversation.last_seq)[:limit]
 
 
 class _Runs:

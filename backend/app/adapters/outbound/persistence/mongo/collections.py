@@ -28,7 +28,7 @@ class Collections:
         """Make what is missing; an index that is there already costs nothing."""
         await self.conversations.create_index([("user_id", ASCENDING), ("activity", DESCENDING)])
         await self.conversations.create_index([("active_run.expires_at", ASCENDING)], sparse=True)
-        await self.messages.create_index([("conversation_id", ASCENDING), ("seq", ASCENDING)], unique=True)
+        await self.messages.create_index([("conversation_id", ASCENDING), ("id", ASCENDING)], unique=True)
         await self.runs.create_index([("user_id", ASCENDING), ("message_id", ASCENDING)], unique=True)
         await self.runs.create_index([("conversation_id", ASCENDING), ("place_in_queue", ASCENDING)])
 

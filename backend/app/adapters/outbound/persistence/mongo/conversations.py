@@ -102,8 +102,8 @@ class MongoConversations:
         documents = [from_message(message.model_copy(update={"conversation_id": kept.id})) for message in messages]
         for start in range(0, len(documents), _BLOCK):
             await self._collections.messages.insert_many(documents[start : start + _BLOCK], ordered=True)
-        last_seq = (messages[-1].seq or 0) if messages else 0
-        await conversations.insert_one({**from_conversation(kept), "last_seq": last_seq})
+        kept.last_seq = (messages[-1].seq or 0) if messages else 0
+        await conversations.insert_one(from_conversation(kept))
         return kept
 
 

@@ -15,6 +15,8 @@ from app.core.domain.run import Run, RunStatus
 from app.core.domain.time import from_micros, to_micros, utc_now
 from app.core.ports import Lease
 
+LAST_PLACE = 2**31 - 1
+
 
 def search_text(text: str | None) -> str:
     """Each word of `text` once, after a space: what a search looks through."""
@@ -33,7 +35,7 @@ def from_conversation(conversation: Conversation) -> Document:
         "head_message_id": conversation.head_message_id,
         "spans": [list(span) for span in conversation.spans],
         "message_count": conversation.message_count,
-        "last_seq": 0,
+        "last_seq": conversation.last_seq,
         "archived": conversation.archived,
         "pinned": conversation.pinned,
         "active_run": None,
@@ -67,23 +69,25 @@ def to_conversation(document: Document) -> Conversation:
         pinned=document["pinned"],
         active_run_id=active["id"] if active else None,
         head_message_id=document["head_message_id"],
+        last_seq=document["last_seq"],
         spans=[(first, last) for first, last in document["spans"]],
         created_at=from_micros(document["created_at"]),
         updated_at=from_micros(document["updated_at"]),
     )
 
 
-def message_key(conversation_id: str, message_id: str) -> str:
-    """The `_id` of a message: ids are unique in their conversation."""
-    return f"{conversation_id}/{message_id}"
+def place(conversation_id: str, seq: int) -> str:
+    """The `_id` of the message at a place: what stands where is known without a search, and order is the order of keys."""
+    return f"{conversation_id}/{min(seq, LAST_PLACE):010d}"
 
 
 def from_message(message: Message) -> Document:
     """The document of a message."""
     text, parts = split_content(message.content)
     document: Document = {
-        "_id": message_key(message.conversation_id, message.id),
+        "_id": place(message.conversation_id, message.seq or 0),
         "conversation_id": message.conversation_id,
+        "id": message.id,
         "seq": message.seq,
         "parent_id": message.parent_id,
         "role": message.role.value,
@@ -101,10 +105,9 @@ def from_message(message: Message) -> Document:
 
 def to_message(document: Document) -> Message:
     """The message that a document holds."""
-    conversation_id: str = document["conversation_id"]
     return Message(
-        id=document["_id"][len(conversation_id) + 1 :],
-        conversation_id=conversation_id,
+        id=document["id"],
+        conversation_id=document["conversation_id"],
         seq=document["seq"],
         parent_id=document["parent_id"],
         role=MessageRole(document["role"]),

@@ -6,7 +6,7 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
-from app.adapters.outbound.persistence.mongo.documents import from_message, message_key, to_message, touched
+from app.adapters.outbound.persistence.mongo.documents import LAST_PLACE, from_message, place, to_message, touched
 from app.core.domain.conversation import Conversation, clip_spans
 from app.core.domain.errors import NotFound
 from app.core.domain.message import Message
@@ -56,20 +56,35 @@ class MongoMessages:
         forward = after is not None
         found: list[Message] = []
         for first, last in spans if forward else reversed(spans):
-            found += await self._range(conversation.id, first, last, limit - len(found), forward=forward)
+            last = min(last, conversation.last_seq)
+            if first <= last:
+                found += await self._next_of_span(conversation.id, first, last, limit - len(found), forward=forward)
             if len(found) >= limit:
                 break
         return found if forward else found[::-1]
 
     @guarded
     async def all(self, conversation_id: str, *, limit: int, after: int = 0) -> list[Message]:
-        return await self._range(conversation_id, after + 1, 2**62, limit)
+        return await self._range(conversation_id, after + 1, LAST_PLACE, limit)
+
+    async def _next_of_span(
+        self, conversation_id: str, first: int, last: int, limit: int, *, forward: bool
+    ) -> list[Message]:
+        """At most `limit` messages of a stretch, from its beginning or from its end: by their keys, where none is missing."""
+        low, high = (first, min(last, first + limit - 1)) if forward else (max(first, last - limit + 1), last)
+        keys = [place(conversation_id, seq) for seq in range(low, high + 1)]
+        rows = self._collections.messages.find({"_id": {"$in": keys}, "conversation_id": conversation_id})
+        found = [to_message(document) for document in await rows.to_list(len(keys))]
+        if len(found) < len(keys):
+            return await self._range(conversation_id, first, last, limit, forward=forward)
+        return sorted(found, key=lambda message: message.seq or 0, reverse=not forward)
 
     async def _range(
         self, conversation_id: str, first: int, last: int, limit: int | None, *, forward: bool = True
     ) -> list[Message]:
-        query = {"conversation_id": conversation_id, "seq": {"$gte": first, "$lte": last}}
-        rows = self._collections.messages.find(query).sort("seq", ASCENDING if forward else DESCENDING)
+        keys = {"$gte": place(conversation_id, first), "$lte": place(conversation_id, last)}
+        rows = self._collections.messages.find({"_id": keys, "conversation_id": conversation_id})
+        rows = rows.sort("_id", ASCENDING if forward else DESCENDING)
         if limit is not None:
             rows = rows.limit(limit)
         return [to_message(document) for document in await rows.to_list(limit)]
@@ -77,9 +92,9 @@ class MongoMessages:
 
 async def stored(collections: Collections, conversation_id: str, message_ids: Sequence[str]) -> list[Message]:
     """Those of the messages that are there, in order of `seq`."""
-    keys = [message_key(conversation_id, message_id) for message_id in message_ids]
-    rows = collections.messages.find({"_id": {"$in": keys}}).sort("seq", ASCENDING)
-    return [to_message(document) for document in await rows.to_list(len(keys) or 1)]
+    wanted = {"conversation_id": conversation_id, "id": {"$in": list(message_ids)}}
+    rows = collections.messages.find(wanted).sort("seq", ASCENDING)
+    return [to_message(document) for document in await rows.to_list(len(message_ids) or 1)]
 
 
 async def insert(collections: Collections, before: Document, messages: Sequence[Message]) -> int:

@@ -14,9 +14,11 @@ from pymongo.errors import DuplicateKeyError
 
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
+    LAST_PLACE,
     from_conversation,
     from_lease,
     from_run,
+    place,
     run_changes,
     to_conversation,
     to_run,
@@ -191,6 +193,7 @@ class MongoRuns:
         conversation = to_conversation(before)
         conversation.active_run_id, conversation.head_message_id = run.id, message.id
         conversation.message_count += 1
+        conversation.last_seq = message.seq or 0
         return Accepted(run, conversation, message)
 
     async def _queue(self, acceptance: Acceptance) -> Accepted:
@@ -206,8 +209,8 @@ class MongoRuns:
                 return await self._again(to_run(earlier))
             raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
         run.status = RunStatus.QUEUED
-        place = 0 if acceptance.on_busy is OnBusy.INTERRUPT else 1
-        await self._collections.runs.insert_one(from_run(run, place))
+        in_queue = 0 if acceptance.on_busy is OnBusy.INTERRUPT else 1
+        await self._collections.runs.insert_one(from_run(run, in_queue))
         promoted = await self._promote(run.conversation_id, acceptance.lease)
         if promoted is not None and promoted.run.id == run.id:
             return promoted
@@ -238,6 +241,7 @@ class MongoRuns:
             if not cancelled:
                 conversation.active_run_id, conversation.head_message_id = run.id, message.id
                 conversation.message_count += 1
+                conversation.last_seq = message.seq or 0
                 return Accepted(run, conversation, message)
             await self._collections.conversations.update_one(
                 {"_id": conversation_id, "active_run.id": run.id}, {"$set": {"active_run": None}}
@@ -272,10 +276,11 @@ class MongoRuns:
 
     async def _last_message(self, conversation_id: str) -> tuple[int, str | None]:
         """The `seq` and id of the newest message that is really there."""
+        keys = {"$gte": place(conversation_id, 0), "$lte": place(conversation_id, LAST_PLACE)}
         found = await self._collections.messages.find_one(
-            {"conversation_id": conversation_id}, {"seq": 1}, sort=[("seq", DESCENDING)]
+            {"_id": keys, "conversation_id": conversation_id}, {"seq": 1, "id": 1}, sort=[("_id", DESCENDING)]
         )
-        return (0, None) if found is None else (found["seq"], found["_id"][len(conversation_id) + 1 :])
+        return (0, None) if found is None else (found["seq"], found["id"])
 
     async def _release(self, run: Run) -> None:
         """Give back the lease and the place of a run that was not to be."""

@@ -33,6 +33,7 @@ def to_conversation(row: sqlite3.Row) -> Conversation:
         pinned=bool(row["pinned"]),
         active_run_id=row["active_run_id"],
         head_message_id=row["head_message_id"],
+        last_seq=row["last_seq"],
         spans=orjson.loads(row["spans"]),
         created_at=from_micros(row["created_at"]),
         updated_at=from_micros(row["updated_at"]),

@@ -230,7 +230,12 @@ def _move(connection: sqlite3.Connection, tip: Tip, run_id: str | None, lease: L
 
 
 def _moved(conversation: Conversation, tip: Tip, run_id: str) -> Conversation:
-    changes = {"head_message_id": tip.head, "message_count": tip.count, "active_run_id": run_id}
+    changes = {
+        "head_message_id": tip.head,
+        "last_seq": tip.last_seq,
+        "message_count": tip.count,
+        "active_run_id": run_id,
+    }
     return conversation.model_copy(update=changes)
 
 
