@@ -32,9 +32,7 @@ PAGES = 60
 LIMIT_TURN = {(10_000, 1_000): 1.2, (100_000, 10_000): 1.1}
 LIMIT_PAGE = 1.5
 LIMIT_BYTES = 3.0
-WORDS = (
-    "the a model answer conversation tool result number stream history long short blue green of and or but not".split()
-)
+WORDS = ("stream", "history", "a", "model", "answer", "of", "tool", "result", "number", "blue", "green", "not", "or")
 
 
 def build(conversation: Conversation, size: int) -> list[Message]:
