@@ -84,7 +84,7 @@ def mongo() -> Iterator[str]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         command = [str(Path(sys.executable).parent / "nx-27017"), "--host", "127.0.0.1", "--port", str(port)]
-        with process([*command, "--data-dir", folder], port):
+        with process([*command, "--data-dir", folder, "--log-file", f"{folder}/log"], port):
             yield f"mongodb://127.0.0.1:{port}"
 
 

@@ -1,5 +1,6 @@
 """Fixtures that every kind of test may use."""
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -25,3 +26,14 @@ def mongodb_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that speaks MongoDB's wire."""
     with mongo_server(tmp_path_factory.mktemp("mongo")) as url:
         yield url
+
+
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    """Takes back what a test configures of logging."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("app").setLevel(logging.NOTSET)

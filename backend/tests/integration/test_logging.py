@@ -1,7 +1,5 @@
 """What LOG_LEVEL=debug shows, and what nothing ever shows."""
 
-import logging
-
 import pytest
 
 from app import logs
@@ -9,15 +7,7 @@ from tests.client import Service
 from tests.integration.conftest import TOKEN, Start
 from tests.upstream import Upstream
 
-
-@pytest.fixture(autouse=True)
-def restore() -> object:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("app").setLevel(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 async def test_debug_shows_each_request_and_each_tool_call_with_its_run(

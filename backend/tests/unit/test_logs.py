@@ -6,15 +6,7 @@ import pytest
 from app import logs
 from app.core.log_context import current_run
 
-
-@pytest.fixture(autouse=True)
-def restore() -> object:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("app").setLevel(logging.NOTSET)
+pytestmark = pytest.mark.usefixtures("logging_as_it_was")
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,9 @@ class _Session:
             return
         table = Table(box=None, pad_edge=False)
         for heading in ("", "title", "messages", "last", "id"):
-            table.add_column(heading, style="dim" if heading in ("last", "id") else None, overflow="fold")
+            table.add_column(
+                heading, style="dim" if heading in ("last", "id") else None, no_wrap=heading in ("last", "id")
+            )
         for number, row in enumerate(self.listed, 1):
             when = row["updated_at"][:16].replace("T", " ")
             table.add_row(str(number), Text(row["title"] or "Untitled"), str(row["message_count"]), when, row["id"])
