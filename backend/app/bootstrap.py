@@ -45,7 +45,10 @@ async def run_application(
         agent = WarmingAgent(catalog, settings.max_tool_rounds)
         log = MeteredRunLog(MemoryRunLog())
         limits = RunLimits(
-            context_tokens=settings.context_tokens, system_prompt=settings.system_prompt, max_runs=settings.max_runs
+            context_tokens=settings.context_tokens,
+            system_prompt=settings.system_prompt,
+            max_runs=settings.max_runs,
+            tool_approval=settings.tool_approval,
         )
         runs = RunService(store, log, agent, catalog, limits)
         services = Services(

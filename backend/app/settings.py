@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.core.domain.tool import ALL_TOOLS, Approval
+
 DEFAULT_SYSTEM_PROMPT = (
     "You are the assistant of Atelier. Answer clearly and to the point. "
     "Use the tools you are offered where they help, and never make up a result that a tool can give."
@@ -35,6 +37,14 @@ def _split(value: object) -> object:
 
 def _blank_is_unset(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def _rules(value: object) -> object:
+    """`ask`, or `name=ask,other=deny`, as a mapping; a word alone stands for all tools."""
+    if not isinstance(value, str):
+        return value
+    pairs = (part.rpartition("=") for part in value.split(",") if part.strip())
+    return {name.strip() or ALL_TOOLS: policy.strip().lower() for name, _, policy in pairs}
 
 
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
@@ -87,6 +97,10 @@ class Settings(BaseSettings):
     system_prompt: str = Field(default=DEFAULT_SYSTEM_PROMPT, description="What every model is told first.")
     context_tokens: int = Field(
         default=32_000, ge=500, le=10_000_000, description="How much of a conversation a model is sent, in tokens."
+    )
+    tool_approval: Annotated[dict[str, Approval], NoDecode, BeforeValidator(_rules)] = Field(
+        default_factory=dict[str, Approval],
+        description="Which tools need the user's approval: `auto`, `ask` or `deny` for all, or `name=ask,other=deny`.",
     )
     max_tool_rounds: int = Field(
         default=25, ge=1, le=1_000, description="How often a model may ask for tools in one turn."

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 from langchain_core.tools import BaseTool
 
+from app.core.domain.tool import Approval
 from app.core.ports import IModelCatalog, ITurnRecorder, Turn
 from app.langgraph.context import MAX_TOOL_ROUNDS, TurnContext
 from app.langgraph.graphs.chat_graph import chat_graph, run_config
 from app.langgraph.messages import to_langchain
+from app.langgraph.tools.client_tools import with_client_tools
 
 
 class LangGraphAgent:
@@ -23,10 +25,15 @@ class LangGraphAgent:
 
     async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
         """Run `turn` to its end; every step goes to `recorder`."""
+        tools = with_client_tools(self._tools, turn.client_tools) if turn.client_tools else self._tools
+        offered = [tool for tool in tools.values() if turn.policy.of(tool.name) is not Approval.DENY]
         context = TurnContext(
-            llm_provider=self._catalog.provider(turn.model, list(self._tools.values())),
-            tools=self._tools,
+            llm_provider=self._catalog.provider(turn.model, offered),
+            tools=tools,
             recorder=recorder,
+            client_tools=frozenset(turn.client_tools),
+            approvals=turn.approvals,
+            policy=turn.policy,
             max_tool_rounds=self._max_tool_rounds,
         )
         state = {

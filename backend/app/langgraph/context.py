@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from langchain_core.tools import BaseTool
 
+from app.core.domain.tool import Approval, ApprovalPolicy, CallTraits, Executor
 from app.core.ports import IConversationRepository, ILLMProvider, IMessageRepository, ITurnRecorder
 
 MAX_TOOL_ROUNDS = 25
@@ -19,6 +21,9 @@ class TurnContext:
         tools: the tools that may run, by name.
         recorder: takes every step as it is finished; None where the graph is used without the service, and
             `save_history` writes the new messages through the two repositories.
+        client_tools: the names of those tools that the user's client runs.
+        approvals: what the user said to calls, by their ids.
+        policy: which tools need approval.
         max_tool_rounds: how often the model may ask for tools before the turn is ended.
     """
 
@@ -27,4 +32,12 @@ class TurnContext:
     recorder: ITurnRecorder | None = None
     message_repository: IMessageRepository | None = None
     conversation_repository: IConversationRepository | None = None
+    client_tools: frozenset[str] = frozenset()
+    approvals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
     max_tool_rounds: int = MAX_TOOL_ROUNDS
+
+    def traits(self, name: str) -> CallTraits:
+        """Where a call of the tool `name` runs, and whether it needs approval."""
+        executor = Executor.CLIENT if name in self.client_tools else Executor.SERVER
+        return CallTraits(executor, self.policy.of(name) is Approval.ASK)

@@ -11,7 +11,7 @@ from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
 from app.core.domain.time import utc_now
-from app.core.ports import Acceptance, Accepted, Lease, Step, Store
+from app.core.ports import Acceptance, Accepted, Lease, Place, Step, Store
 
 
 def lease(owner: str = "one", seconds: int = 30) -> Lease:
@@ -26,6 +26,7 @@ async def accept(
     on_busy: OnBusy = OnBusy.QUEUE,
     user: str = "ann",
     held: Lease | None = None,
+    go_on_from: Place | None = None,
 ) -> Accepted:
     create = conversation if isinstance(conversation, Conversation) else None
     conversation_id = create.id if create else str(conversation)
@@ -39,7 +40,9 @@ async def accept(
     )
     message = Message(id=message_id, conversation_id=conversation_id, role=MessageRole.USER, content="hi")
     return await store.runs.accept(
-        Acceptance(run=run, message=message, on_busy=on_busy, lease=held or lease(), create=create)
+        Acceptance(
+            run=run, message=message, on_busy=on_busy, lease=held or lease(), create=create, go_on_from=go_on_from
+        )
     )
 
 
@@ -67,7 +70,7 @@ async def test_a_turn_stores_its_messages_and_frees_the_conversation(store: Stor
     busy = await store.conversations.get(run.conversation_id, "ann")
     assert busy is not None
     assert busy.active_run_id == run.id
-    active = await store.runs.active(run.conversation_id)
+    [active] = await store.runs.of_conversation(run.conversation_id)
     assert active is not None
     assert active.id == run.id
 
@@ -78,7 +81,9 @@ async def test_a_turn_stores_its_messages_and_frees_the_conversation(store: Stor
     assert kept is not None
     assert (kept.active_run_id, kept.message_count, kept.head_message_id) == (None, 2, reply.id)
     assert await contents(store, run.conversation_id) == [(1, "user", "hi"), (2, "assistant", "yes")]
-    assert await store.runs.active(run.conversation_id) is None
+    idle = await store.conversations.get(run.conversation_id, "ann")
+    assert idle is not None
+    assert idle.active_run_id is None
 
 
 async def test_a_run_comes_back_as_it_was_stored(store: Store) -> None:
@@ -248,3 +253,85 @@ async def test_deleting_a_conversation_takes_its_runs_along(store: Store) -> Non
     assert await store.runs.get(run.id, "ann") is None
     with pytest.raises(LeaseLost):
         await finish(store, run, answer(run))
+
+
+async def test_an_edit_begins_a_branch_and_nothing_is_overwritten(store: Store) -> None:
+    first = (await accept(store, Conversation(user_id="ann"), message_id="q1")).run
+    await finish(store, first, answer(first))
+    second = (await accept(store, first.conversation_id, message_id="q2")).run
+    await finish(store, second, answer(second, "two"))
+    edited = await accept(
+        store, first.conversation_id, message_id="q2b", on_busy=OnBusy.REJECT, go_on_from=Place(2, first.answer_id)
+    )
+    assert edited.message is not None
+    assert (edited.message.seq, edited.message.parent_id) == (5, first.answer_id)
+    await finish(store, edited.run, answer(edited.run, "three"))
+    assert [seq for seq, _, _ in await contents(store, first.conversation_id)] == [1, 2, 5, 6]
+    assert len(await store.messages.all(first.conversation_id, limit=10)) == 6
+
+    stored = await store.messages.get_many(first.conversation_id, ["q2"])
+    back = await store.conversations.move(first.conversation_id, "ann", Place(4, second.last_message_id or "x"))
+    assert back is not None
+    assert [seq for seq, _, _ in await contents(store, first.conversation_id)] == [1, 2, 3, 4]
+    assert stored[0].seq == 3
+    third = await accept(store, first.conversation_id, message_id="q3")
+    assert third.message is not None
+    assert third.message.seq == 7
+    assert [seq for seq, _, _ in await contents(store, first.conversation_id)] == [1, 2, 3, 4, 7]
+    page = await store.messages.page(third.conversation, limit=2, before=7)
+    assert [message.seq for message in page] == [3, 4]
+
+
+async def test_a_message_can_be_answered_again_without_a_new_one(store: Store) -> None:
+    first = (await accept(store, Conversation(user_id="ann"), message_id="q1")).run
+    old = first.answer_id
+    await finish(store, first, answer(first))
+    again = Run(conversation_id=first.conversation_id, user_id="ann", model="m@m", message_id="again", input_id="q1")
+    accepted = await store.runs.accept(
+        Acceptance(run=again, message=None, on_busy=OnBusy.REJECT, lease=lease(), go_on_from=Place(1, "q1"))
+    )
+    assert (accepted.message, accepted.run.status, accepted.run.input_id) == (None, RunStatus.RUNNING, "q1")
+    await finish(store, accepted.run, answer(accepted.run, "no"))
+    assert await contents(store, first.conversation_id) == [(1, "user", "hi"), (3, "assistant", "no")]
+    siblings = await store.messages.get_many(first.conversation_id, [old, accepted.run.answer_id])
+    assert {message.parent_id for message in siblings} == {"q1"}
+    kept = await store.runs.get(accepted.run.id, "ann")
+    assert kept is not None
+    assert kept.user_message_id == "q1"
+
+
+async def test_a_busy_conversation_takes_no_branch(store: Store) -> None:
+    first = (await accept(store, Conversation(user_id="ann"), message_id="q1")).run
+    with pytest.raises(ConversationBusy):
+        await accept(store, first.conversation_id, on_busy=OnBusy.REJECT, go_on_from=Place(0, None))
+    with pytest.raises(ConversationBusy):
+        await store.conversations.move(first.conversation_id, "ann", Place(0, None))
+    assert await store.conversations.move(first.conversation_id, "eve", Place(0, None)) is None
+    assert [seq for seq, _, _ in await contents(store, first.conversation_id)] == [1]
+
+
+async def test_a_run_that_waits_belongs_to_nobody_until_it_is_taken(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    run.status, run.client_tools = RunStatus.WAITING, ["draw"]
+    run.approvals = {"c": {"approved": False, "reason": "no"}}
+    await store.runs.commit(Step(run=run, owner="one", messages=[answer(run)]))
+    assert await store.runs.claim(lease("two"), now=utc_now() + timedelta(days=30)) == []
+    with pytest.raises(LeaseLost):
+        await store.runs.commit(Step(run=run, owner="one"))
+    with pytest.raises(ConversationBusy):
+        await accept(store, run.conversation_id, on_busy=OnBusy.REJECT)
+    assert await store.runs.take(run.id, "eve", lease("two")) is None
+    taken = await store.runs.take(run.id, "ann", lease("two"))
+    assert taken is not None
+    assert (taken.run.status, taken.run.client_tools) == (RunStatus.RUNNING, ["draw"])
+    assert taken.run.approvals == {"c": {"approved": False, "reason": "no"}}
+    assert taken.conversation.active_run_id == run.id
+    assert await store.runs.take(run.id, "ann", lease("three")) is None
+    await finish(store, taken.run, owner="two")
+
+
+async def test_all_conversations_are_listed_in_order_of_their_ids(store: Store) -> None:
+    made = [await store.conversations.create(Conversation(user_id=user)) for user in ("ann", "eve", "ann")]
+    expected = sorted((conversation.id, conversation.user_id) for conversation in made)
+    first = await store.conversations.ids(limit=2)
+    assert [*first, *await store.conversations.ids(limit=2, after=first[-1][0])] == expected

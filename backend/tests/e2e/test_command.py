@@ -206,7 +206,7 @@ def test_the_terminal_asks_lists_and_goes_on(serve: Serve, tmp_path: Path):
     second = chat(service, *data, "--continue", "What is 2 + 2?")
     assert second.stdout == "2 + 2 = 4.\n"
     listed = chat(service, *data, "--list").stdout
-    assert "What is 12 * 34?" in listed
+    assert "What is 12" in listed
     assert " 8 " in listed
     wrong = chat(service, "Hi", ATELIER_TOKEN="wrong")
     assert (wrong.returncode, "does not accept the token" in wrong.stderr) == (1, True)

@@ -1,9 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.core.domain.conversation import clip_spans
+from app.core.domain.conversation import Conversation, branch_to, clip_spans, go_on_from, newest_stretch_behind
 from app.core.domain.message import Message, MessageRole
-from app.core.services.history import spans_to
+from app.core.services.history import forks_of
 
 
 @st.composite
@@ -13,48 +13,75 @@ def trees(draw: st.DrawFn) -> list[Message]:
     seq = 0
     for number in range(draw(st.integers(1, 25))):
         seq += draw(st.integers(1, 3))
-        parent = (
-            draw(st.sampled_from([None, *messages]))
-            if messages and draw(st.booleans())
-            else messages[-1]
-            if messages
-            else None
-        )
+        parent = messages[-1] if messages else None
+        if messages and draw(st.booleans()):
+            parent = draw(st.sampled_from([None, *messages]))
+        parent_id = parent.id if parent else None
         messages.append(
-            Message(
-                id=f"m{number}",
-                conversation_id="c",
-                role=MessageRole.USER,
-                seq=seq,
-                parent_id=parent.id if parent else None,
-            )
+            Message(id=f"m{number}", conversation_id="c", role=MessageRole.USER, seq=seq, parent_id=parent_id)
         )
     return messages
 
 
-@given(trees(), st.data())
-def test_spans_are_the_branch_and_nothing_else(messages: list[Message], data: st.DataObject):
+def conversation(messages: list[Message]) -> Conversation:
+    return Conversation(user_id="u", forks=forks_of(messages), last_seq=messages[-1].seq or 0)
+
+
+def path_to(messages: list[Message], head: Message) -> list[int]:
     by_id = {message.id: message for message in messages}
-    head = data.draw(st.sampled_from(messages))
     branch: list[int] = []
     at: Message | None = head
     while at is not None:
         branch.append(at.seq or 0)
         at = by_id.get(at.parent_id or "")
-    spans = clip_spans(spans_to(head, by_id))
+    return branch[::-1]
+
+
+@given(trees(), st.data())
+def test_a_branch_is_told_from_the_forks(messages: list[Message], data: st.DataObject):
+    head = data.draw(st.sampled_from(messages))
+    spans = branch_to(forks_of(messages), head.seq or 0)
     covered = [m.seq for m in messages if any(low <= (m.seq or 0) <= high for low, high in spans)]
-    assert covered == branch[::-1]
-    following = messages[-1].seq or 0
-    assert any(low <= following + 1 <= high for low, high in spans)
+    assert covered == path_to(messages, head)
+
+
+@given(trees(), st.data())
+def test_what_is_stored_next_goes_on_from_the_head(messages: list[Message], data: st.DataObject):
+    tree = conversation(messages)
+    moves = data.draw(st.lists(st.tuples(st.sampled_from([None, *messages]), st.booleans()), min_size=1, max_size=4))
+    for head, appends in moves:
+        tree.forks, tree.spans = go_on_from(tree, (head.seq or 0) if head else 0)
+        before = path_to(messages, head) if head else []
+        covered = [m.seq for m in messages if any(a <= (m.seq or 0) <= b for a, b in clip_spans(tree.spans))]
+        assert covered == before
+        if appends:
+            tree.last_seq += 1
+            parent = head.id if head else None
+            messages = [
+                *messages,
+                Message(
+                    id=f"n{tree.last_seq}",
+                    conversation_id="c",
+                    role=MessageRole.USER,
+                    seq=tree.last_seq,
+                    parent_id=parent,
+                ),
+            ]
+            covered = [m.seq for m in messages if any(a <= (m.seq or 0) <= b for a, b in clip_spans(tree.spans))]
+            assert covered == [*before, tree.last_seq]
+    assert [fork for fork in tree.forks if fork[0] <= tree.last_seq] == forks_of(messages) or not appends
+
+
+@given(trees(), st.data())
+def test_the_newest_branch_through_a_message_ends_in_its_newest_descendant(
+    messages: list[Message], data: st.DataObject
+):
+    chosen = data.draw(st.sampled_from(messages))
+    start, end = newest_stretch_behind(conversation(messages), chosen.seq or 0)
+    last = [m for m in messages if start <= (m.seq or 0) <= end][-1]
+    descendants = [m for m in messages if chosen.seq in path_to(messages, m)]
+    assert last == descendants[-1]
 
 
 def test_an_empty_conversation_is_one_open_stretch():
-    assert spans_to(None, {}) == [(1, None)]
-
-
-def test_a_conversation_without_branches_is_one_open_stretch():
-    messages = [
-        Message(id=str(n), conversation_id="c", role=MessageRole.USER, seq=n, parent_id=str(n - 1) if n > 1 else None)
-        for n in (1, 2, 3)
-    ]
-    assert spans_to(messages[-1], {m.id: m for m in messages}) == [(1, None)]
+    assert go_on_from(Conversation(user_id="u"), 0) == ([], [(1, None)])

@@ -48,7 +48,8 @@ async def run_turn(
                 role=MessageRole.ASSISTANT,
                 content="".join(text),
                 metadata=metadata,
-            )
+            ),
+            {},
         )
         if progress:
             recorder.tool_progress(call["id"], progress=1, total=2)
@@ -59,7 +60,7 @@ async def run_turn(
     answer_id = recorder.begin_answer()
     if reset:
         recorder.text("void")
-        recorder.resumed([])
+        recorder.resumed()
         answer_id = recorder.begin_answer()
     for piece in last:
         recorder.text(piece)

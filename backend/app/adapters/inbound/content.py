@@ -40,4 +40,10 @@ MessageContent = Annotated[
 ClientId = Annotated[str, Field(pattern=f"^{CLIENT_ID.pattern}$", examples=["0199f3a0-7c1e-7a3b-8a4e-2f6d1c9b7e55"])]
 CleanText = Annotated[str, AfterValidator(checked)]
 ModelName = Annotated[CleanText, Field(max_length=200, examples=["demo@offline"])]
+CallId = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(checked)]
+ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", examples=["addNode"])]
+ClientTools = Annotated[
+    list[ToolName], Field(max_length=200, description="Names of the tools that the client can run.")
+]
+Reason = Annotated[CleanText, Field(max_length=1_000)]
 Seq = Annotated[int, Field(ge=0, le=2**53)]

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from app.adapters.inbound.content import ClientId, MessageContent, ModelName, Seq
+from app.adapters.inbound.content import CallId, ClientId, ClientTools, MessageContent, ModelName, Reason, Seq, checked
 from app.core.domain.errors import AtelierError, InvalidFrame, UnknownType
 from app.core.domain.run import OnBusy
 
@@ -18,8 +18,47 @@ class MessageFrame(BaseModel):
     conversation_id: ClientId | None = None
     message_id: ClientId | None = None
     model: ModelName | None = None
-    client_tools: list[str] = Field(default_factory=list[str], max_length=200)
+    client_tools: ClientTools = Field(default_factory=list[str])
     on_busy: OnBusy = OnBusy.QUEUE
+
+
+class ToolResultFrame(BaseModel):
+    """The result of a tool that the client ran."""
+
+    type: Literal["tool_result"]
+    run_id: ClientId
+    tool_call_id: CallId
+    result: Annotated[Any, AfterValidator(checked)]
+    is_error: bool = False
+
+
+class ToolApprovalFrame(BaseModel):
+    """The answer to an approval request."""
+
+    type: Literal["tool_approval"]
+    run_id: ClientId
+    tool_call_id: CallId
+    approved: bool
+    reason: Reason | None = None
+
+
+class RegenerateFrame(BaseModel):
+    """Run the turn of an assistant message again as a new branch."""
+
+    type: Literal["regenerate"]
+    conversation_id: ClientId
+    message_id: ClientId
+    model: ModelName | None = None
+
+
+class EditFrame(BaseModel):
+    """Replace a user message by a new branch and run."""
+
+    type: Literal["edit"]
+    conversation_id: ClientId
+    message_id: ClientId
+    content: MessageContent
+    model: ModelName | None = None
 
 
 class AttachFrame(BaseModel):
@@ -44,7 +83,16 @@ class PingFrame(BaseModel):
     id: Any = None
 
 
-ClientFrame = MessageFrame | AttachFrame | CancelFrame | PingFrame
+ClientFrame = (
+    MessageFrame
+    | ToolResultFrame
+    | ToolApprovalFrame
+    | RegenerateFrame
+    | EditFrame
+    | AttachFrame
+    | CancelFrame
+    | PingFrame
+)
 
 _ADAPTER: TypeAdapter[ClientFrame] = TypeAdapter(Annotated[ClientFrame, Field(discriminator="type")])
 

@@ -14,8 +14,12 @@ from app.adapters.inbound.frames import (
     BadFrame,
     CancelFrame,
     ClientFrame,
+    EditFrame,
     MessageFrame,
     PingFrame,
+    RegenerateFrame,
+    ToolApprovalFrame,
+    ToolResultFrame,
     parse_frame,
 )
 from app.core.domain.errors import AtelierError, InvalidFrame, describe
@@ -24,7 +28,7 @@ from app.core.domain.run import Run
 from app.core.domain.text import clean_json
 from app.core.domain.user import User
 from app.core.ports import EventsGone, IRunFeed
-from app.core.services.runs import RunService, Send
+from app.core.services.runs import Answer, RunService, Send, ToolApproval, ToolResult
 
 logger = logging.getLogger(__name__)
 
@@ -137,9 +141,23 @@ class _Socket:
                         message_id=frame.message_id,
                         model=frame.model,
                         on_busy=frame.on_busy,
+                        client_tools=frame.client_tools,
                     ),
                 )
                 await self._follow_sent(run)
+            case RegenerateFrame():
+                run = await self._runs.regenerate(self._user, frame.conversation_id, frame.message_id, frame.model)
+                await self._follow_sent(run)
+            case EditFrame():
+                run = await self._runs.edit(
+                    self._user, frame.conversation_id, frame.message_id, frame.content, frame.model
+                )
+                await self._follow_sent(run)
+            case ToolResultFrame():
+                result = ToolResult(frame.tool_call_id, frame.result, frame.is_error)
+                await self._answer(frame.run_id, result)
+            case ToolApprovalFrame():
+                await self._answer(frame.run_id, ToolApproval(frame.tool_call_id, frame.approved, frame.reason))
             case AttachFrame():
                 await self._follow(frame.run_id, frame.after)
             case CancelFrame():
@@ -149,6 +167,14 @@ class _Socket:
             case PingFrame():
                 self._reply(type="pong", **({} if frame.id is None else {"id": clean_json(frame.id)}))
 
+    async def _answer(self, run_id: str, answer: Answer) -> None:
+        """Hand an answer to its run, and follow what comes of it."""
+        run = await self._runs.get(self._user, run_id)
+        after = run.last_seq
+        await self._runs.answer(self._user, run_id, answer)
+        if run_id not in self._feeds:
+            await self._follow(run_id, after)
+
     async def _follow_sent(self, run: Run) -> None:
         """Follow a run from its beginning; one that this socket follows already is only acknowledged again."""
         if run.id in self._feeds:
@@ -157,7 +183,7 @@ class _Socket:
                 run_id=run.id,
                 conversation_id=run.conversation_id,
                 seq=1,
-                message_id=run.message_id,
+                message_id=run.user_message_id,
                 queued=run.status == "queued",
             )
             return

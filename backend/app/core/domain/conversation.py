@@ -7,8 +7,12 @@ from pydantic import BaseModel, Field
 
 from app.core.domain.ids import new_id
 from app.core.domain.time import utc_now
+from app.core.domain.tool import Approval
 
 TITLE_LENGTH = 80
+
+Fork = tuple[int, int]
+"""The first `seq` of a stretch of messages, and the `seq` of the message that it goes on from, 0 for none."""
 
 Span = tuple[int, int | None]
 """A stretch of `seq` from the first to the last, both included; None is open to the future."""
@@ -24,6 +28,9 @@ class Conversation(BaseModel):
         spans: the active branch as stretches of `seq`, oldest first. Messages are numbered as they are
             stored, so a branch that nobody left is one open stretch, and each fork adds one: any part of
             the branch can be read by range, without walking from message to message.
+        forks: where the tree branches: each stretch of messages that does not go on from the one before it, in
+            order. Every branch can be told from them, without reading a message.
+        tool_approval: for tools by name, or `*` for all, `auto`, `ask` or `deny`, before what the settings say.
         last_seq: the number of the message that was stored last, on whatever branch.
         active_run_id: the run that has not ended, if there is one.
     """
@@ -40,6 +47,8 @@ class Conversation(BaseModel):
     head_message_id: str | None = None
     last_seq: int = 0
     spans: list[Span] = Field(default_factory=lambda: list(WHOLE))
+    forks: list[Fork] = Field(default_factory=list[Fork])
+    tool_approval: dict[str, Approval] = Field(default_factory=dict[str, Approval])
     created_at: datetime = Field(default_factory=utc_now)
     updated_at: datetime = Field(default_factory=utc_now)
 
@@ -54,9 +63,42 @@ class Conversation(BaseModel):
             "archived": self.archived,
             "pinned": self.pinned,
             "active_run_id": self.active_run_id,
+            "tool_approval": self.tool_approval,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
         }
+
+
+def branch_to(forks: list[Fork], seq: int) -> list[tuple[int, int]]:
+    """The branch that ends in message `seq`, as stretches from the first message on."""
+    spans: list[tuple[int, int]] = []
+    while seq > 0:
+        start, parent = max((fork for fork in forks if fork[0] <= seq), default=(1, 0))
+        spans.append((start, seq))
+        seq = parent
+    return spans[::-1]
+
+
+def go_on_from(conversation: Conversation, seq: int) -> tuple[list[Fork], list[Span]]:
+    """`forks` and `spans` of the conversation when what is stored next goes on from message `seq` (0: from none)."""
+    start = conversation.last_seq + 1
+    forks = [fork for fork in conversation.forks if fork[0] != start]
+    if seq == conversation.last_seq:
+        spans: list[Span] = [*branch_to(forks, seq)]
+        first = spans.pop()[0] if spans else 1
+        return forks, [*spans, (first, None)]
+    forks.append((start, seq))
+    return forks, [*branch_to(forks, seq), (start, None)]
+
+
+def newest_stretch_behind(conversation: Conversation, seq: int) -> tuple[int, int]:
+    """The last stretch of the newest branch that goes through message `seq`: its first and last `seq`."""
+    starts = sorted({1, *(start for start, _ in conversation.forks)})
+    ends = [start - 1 for start in starts[1:]] + [conversation.last_seq]
+    for start, end in zip(reversed(starts), reversed(ends), strict=True):
+        if start <= end and any(low <= seq <= high for low, high in branch_to(conversation.forks, end)):
+            return start, end
+    return seq, seq
 
 
 def title_from(text: str) -> str | None:

@@ -43,6 +43,9 @@ class Run(BaseModel):
     Attributes:
         model: `provider@model`, resolved when the run was accepted.
         message_id: the user message that began it; with the owner, the key that makes sending idempotent.
+        input_id: the user message that is answered, where the run has none of its own (it answers one again).
+        client_tools: the tools that the client that began the run can run.
+        approvals: for calls by id, whether the user agreed, and why not: `{"approved": bool, "reason": str | None}`.
         request: what is needed to begin the turn after a restart: the user message's content and options.
         answer_id: the id that the next assistant message will be stored under, known before it is written,
             so that a process that takes over can void what was streamed under it.
@@ -57,6 +60,9 @@ class Run(BaseModel):
     status: RunStatus = RunStatus.RUNNING
     model: str
     message_id: str
+    input_id: str | None = None
+    client_tools: list[str] = Field(default_factory=list[str])
+    approvals: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     answer_id: str = Field(default_factory=new_id)
     request: dict[str, Any] = Field(default_factory=dict[str, Any])
     last_message_id: str | None = None
@@ -69,6 +75,11 @@ class Run(BaseModel):
     started_at: datetime | None = None
     ended_at: datetime | None = None
 
+    @property
+    def user_message_id(self) -> str:
+        """The user message that the run answers."""
+        return self.input_id or self.message_id
+
     def to_wire(self) -> dict[str, Any]:
         """The run as every JSON surface shows it."""
         return {
@@ -76,7 +87,7 @@ class Run(BaseModel):
             "conversation_id": self.conversation_id,
             "status": self.status.value,
             "model": self.model,
-            "message_id": self.message_id,
+            "message_id": self.user_message_id,
             "last_message_id": self.last_message_id,
             "finish_reason": self.finish_reason,
             "usage": self.usage,

@@ -10,6 +10,7 @@ from app.core.ports.repositories import (
     IMessageRepository,
     IRunRepository,
     Lease,
+    Place,
     Step,
     Store,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "ITurnRecorder",
     "Lease",
     "ModelInfo",
+    "Place",
     "Step",
     "Store",
     "Turn",

@@ -1,10 +1,11 @@
 """What the application asks of an agent: to carry a turn from where its history stands to its end."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.core.domain.message import Message
+from app.core.domain.tool import ApprovalPolicy, CallTraits
 from app.core.ports.llm import IAnswerSink
 
 
@@ -15,8 +16,8 @@ class ITurnRecorder(IAnswerSink, Protocol):
         """A new assistant message begins; its id, under which its pieces are sent."""
         ...
 
-    async def calls_tools(self, message: Message) -> None:
-        """The assistant message is finished and calls tools."""
+    async def calls_tools(self, message: Message, traits: Mapping[str, CallTraits]) -> None:
+        """The assistant message is finished and calls tools; `traits` tell of each call by its id where it runs."""
         ...
 
     def tool_progress(self, tool_call_id: str, **progress: Any) -> None:
@@ -38,6 +39,9 @@ class Turn:
 
     Attributes:
         history: what the model is to see, oldest first, every call with its result; ends with the message to go on from.
+        client_tools: the tools that the user's client can run; the model is offered them beside the agent's own.
+        approvals: for calls by id, whether the user agreed: `{"approved": bool, "reason": …}`.
+        policy: which tools need approval.
     """
 
     run_id: str
@@ -45,13 +49,16 @@ class Turn:
     user_id: str
     model: str
     history: Sequence[Message]
+    client_tools: Sequence[str] = ()
+    approvals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
 
 
 class IAgent(Protocol):
     """Runs turns."""
 
     async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
-        """Run `turn` to its end and report all of it to `recorder`.
+        """Run `turn` and report all of it to `recorder`: to its end, or to calls that wait for the user or their client.
 
         Raises:
             AtelierError: the turn cannot come to an answer; what was reported as finished stays.

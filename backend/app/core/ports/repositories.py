@@ -19,20 +19,31 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A message as the end of a branch: its `seq` and its id; 0 and None before the first one."""
+
+    seq: int
+    message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Acceptance:
     """A turn that somebody asks for.
 
     Attributes:
         run: the run to make; its `conversation_id` names the conversation.
-        message: the user message that begins it.
+        message: the user message that begins it; None where one that is stored is answered again.
         create: the conversation to make for it, or None where it must exist.
+        go_on_from: the message that the turn goes on from, where that is not the end of the active branch; a new
+            branch begins there. Such a turn is not queued: `on_busy` is `reject`.
     """
 
     run: Run
-    message: Message
+    message: Message | None
     on_busy: OnBusy
     lease: Lease
     create: Conversation | None = None
+    go_on_from: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +53,23 @@ class Accepted:
     Attributes:
         run: the run; `queued` where it waits, `running` where this process holds its lease.
         conversation: the conversation as it is now.
-        message: the stored user message; None while the run is queued and for a run that was there before.
+        message: the stored user message that begins the run; None where it has none, or was begun before.
         is_new: False where the same message had been accepted before; `run` is then the first run.
+        resumes: True where another process had begun the run.
     """
 
     run: Run
     conversation: Conversation
     message: Message | None = None
     is_new: bool = True
+    resumes: bool = False
 
 
 @dataclass(slots=True)
 class Step:
     """What a run has to store at once: finished messages and the run as it stands after them.
 
-    The messages get their `seq` and `parent_id` from the store. A run that has ended gives its lease back.
+    The messages get their `seq` and `parent_id` from the store. A run that has ended or waits gives its lease back.
     """
 
     run: Run
@@ -134,7 +147,7 @@ class IConversationRepository(Protocol):
         ...
 
     async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
-        """Set some of `title, model, system_prompt, archived, pinned`; None where there is no such conversation."""
+        """Set some of `title, model, system_prompt, archived, pinned, tool_approval`; None where there is no such conversation."""
         ...
 
     async def delete(self, conversation_id: str, user_id: str) -> bool:
@@ -143,6 +156,18 @@ class IConversationRepository(Protocol):
 
     async def increment_message_count(self, conversation_id: str, n: int) -> None:
         """Add `n` to the number of messages that `create` of the messages' repository does not count."""
+        ...
+
+    async def move(self, conversation_id: str, user_id: str, head: Place) -> Conversation | None:
+        """Make the branch that ends in `head` the active one; None where there is no such conversation.
+
+        Raises:
+            ConversationBusy: it has a run that has not ended.
+        """
+        ...
+
+    async def ids(self, *, limit: int, after: str = "") -> Sequence[tuple[str, str]]:
+        """At most `limit` conversations of all users, in order of their ids: `(id, user_id)` each."""
         ...
 
     async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
@@ -189,8 +214,12 @@ class IRunRepository(Protocol):
         """The run, if `user_id` owns it."""
         ...
 
-    async def active(self, conversation_id: str) -> Run | None:
-        """The conversation's run that has begun and not ended."""
+    async def of_conversation(self, conversation_id: str) -> Sequence[Run]:
+        """All runs of a conversation, oldest first."""
+        ...
+
+    async def take(self, run_id: str, user_id: str, lease: Lease) -> Accepted | None:
+        """Take the lease of a run that waits, and make it run; None where it does not wait (any more)."""
         ...
 
     async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:

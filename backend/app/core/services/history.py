@@ -3,13 +3,13 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from app.core.domain.conversation import Conversation, Span, title_from
+from app.core.domain.conversation import Conversation, Fork, Span, go_on_from, newest_stretch_behind, title_from
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.event import to_json
 from app.core.domain.ids import is_client_id, new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.user import User
-from app.core.ports import ConversationPage, IModelCatalog, Store
+from app.core.ports import ConversationPage, IModelCatalog, Place, Store
 
 EXPORT_FORMAT = "atelier.conversation/1"
 MAX_IMPORT_MESSAGES = 10_000
@@ -91,6 +91,44 @@ class HistoryService:
         page = found[:-1]
         return page, page[-1].seq
 
+    async def siblings(self, user: User, conversation_id: str, message_id: str) -> Sequence[Message]:
+        """The messages that have the same parent as a message, itself among them, in order.
+
+        Raises:
+            NotFound: there is no such message.
+        """
+        conversation, message = await self._message(user, conversation_id, message_id)
+        parent = 0
+        if message.parent_id is not None:
+            found = await self._store.messages.get_many(conversation_id, [message.parent_id])
+            parent = (found[0].seq or 0) if found else 0
+        starts = [start for start, behind in conversation.forks if behind == parent]
+        spans: list[Span] = sorted({(seq, seq) for seq in (parent + 1, message.seq or 0, *starts)})
+        places = conversation.model_copy(update={"spans": spans})
+        candidates = await self._store.messages.page(places, limit=len(spans))
+        return [candidate for candidate in candidates if candidate.parent_id == message.parent_id]
+
+    async def switch(self, user: User, conversation_id: str, message_id: str) -> Conversation:
+        """Make the newest branch that goes through a message the active one.
+
+        Raises:
+            NotFound: there is no such message.
+            ConversationBusy: the conversation is being answered.
+        """
+        conversation, message = await self._message(user, conversation_id, message_id)
+        stretch = newest_stretch_behind(conversation, message.seq or 0)
+        tail = conversation.model_copy(update={"spans": [stretch]})
+        found = await self._store.messages.page(tail, limit=1)
+        last = found[-1] if found else message
+        return _found(await self._store.conversations.move(conversation_id, user.id, Place(last.seq or 0, last.id)))
+
+    async def _message(self, user: User, conversation_id: str, message_id: str) -> tuple[Conversation, Message]:
+        conversation = await self.get(user, conversation_id)
+        found = await self._store.messages.get_many(conversation_id, [message_id])
+        if not found:
+            raise NotFound("There is no such message in the conversation.")
+        return conversation, found[0]
+
     async def export_json(self, conversation: Conversation) -> AsyncIterator[str]:
         """The conversation with all its branches as one JSON document, in pieces."""
         head = {**conversation.to_wire(), "head_message_id": conversation.head_message_id, "active_run_id": None}
@@ -133,7 +171,9 @@ class HistoryService:
         last = by_id.get(head) if isinstance(head, str) else None
         last = last or (built[-1] if built else None)
         restored.head_message_id = last.id if last else None
-        restored.spans = spans_to(last, by_id)
+        restored.last_seq = (built[-1].seq or 0) if built else 0
+        restored.forks = forks_of(built)
+        restored.forks, restored.spans = go_on_from(restored, (last.seq or 0) if last else 0)
         restored.message_count = len(built)
         if restored.title is None:
             first = next((message for message in built if message.role is MessageRole.USER), None)
@@ -144,32 +184,17 @@ class HistoryService:
 _KEPT = ("title", "model", "system_prompt", "archived", "pinned", "created_at", "updated_at")
 
 
-def spans_to(head: Message | None, by_id: dict[str, Message]) -> list[Span]:
-    """The branch that ends in `head` as stretches of `seq`; what is stored next belongs to it too.
-
-    Two messages of the branch are in one stretch where no message of another branch was stored between them.
-    """
-    others = sorted((message.seq or 0 for message in by_id.values()), reverse=True)
-    branch: set[int] = set()
-    message = head
-    while message is not None and message.seq not in branch:
-        branch.add(message.seq or 0)
-        message = by_id.get(message.parent_id) if message.parent_id else None
-    spans: list[Span] = []
-    end: int | None = None  # the stretch that is being read, from its end towards its beginning
-    start = (others[0] if others else 0) + 1
-    inside = True
-    for seq in others:
-        if seq in branch:
-            if not inside:
-                inside, end = True, seq
-            start = seq
-        elif inside:
-            spans.append((start, end))
-            inside = False
-    if inside:
-        spans.append((1, end))
-    return spans[::-1]
+def forks_of(messages: Sequence[Message]) -> list[Fork]:
+    """Where a tree of messages, in order of `seq`, branches."""
+    forks: list[Fork] = []
+    places: dict[str | None, int] = {None: 0}
+    previous = 0
+    for message in messages:
+        seq, parent = message.seq or 0, places.get(message.parent_id, previous)
+        if parent != previous:
+            forks.append((seq, parent))
+        places[message.id] = previous = seq
+    return forks
 
 
 def _build(conversation_id: str, raw: Sequence[dict[str, Any]]) -> list[Message]:

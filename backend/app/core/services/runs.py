@@ -2,26 +2,31 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
 
-from app.core.domain.conversation import Conversation, title_from
+from app.core.domain.conversation import Conversation, branch_to, title_from
 from app.core.domain.errors import (
     AtelierError,
     EmptyInput,
     Internal,
+    InvalidFrame,
     LeaseLost,
     NotFound,
     RateLimited,
     StorageUnavailable,
     describe,
 )
-from app.core.domain.event import RunEvent
+from app.core.domain.event import RunEvent, to_json
 from app.core.domain.ids import new_id
 from app.core.domain.message import Content, Message, MessageRole, text_of
-from app.core.domain.run import OnBusy, Run
+from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.text import clean_json
 from app.core.domain.time import utc_now
+from app.core.domain.tool import Approval, ApprovalPolicy
 from app.core.domain.user import User
 from app.core.log_context import current_run
 from app.core.ports import (
@@ -32,10 +37,11 @@ from app.core.ports import (
     IRunFeed,
     IRunLog,
     Lease,
+    Place,
     Store,
     Turn,
 )
-from app.core.services.context import load_context
+from app.core.services.context import BLOCK, load_context
 from app.core.services.repair import open_calls
 from app.core.services.replay import replay
 from app.core.services.turn import TurnRecorder
@@ -52,12 +58,14 @@ class RunLimits:
         system_prompt: what every model is told first.
         lease: how long a process may be silent before another one takes its runs over.
         max_runs: turns that this process drives at once.
+        tool_approval: which tools need approval, where a conversation does not say otherwise.
     """
 
     context_tokens: int = 32_000
     system_prompt: str = ""
     lease: timedelta = timedelta(seconds=30)
     max_runs: int = 1_000
+    tool_approval: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +77,53 @@ class Send:
     message_id: str | None = None
     model: str | None = None
     on_busy: OnBusy = OnBusy.QUEUE
+    client_tools: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a tool answered that the user's client ran."""
+
+    tool_call_id: str
+    result: Any
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ToolApproval:
+    """Whether the user agrees to a call."""
+
+    tool_call_id: str
+    approved: bool
+    reason: str | None = None
+
+
+Answer = ToolResult | ToolApproval
+
+
+class _Begin(Enum):
+    """How a process comes to drive a run."""
+
+    FRESH = auto()
+    AFTER_A_CRASH = auto()
+    WITH_AN_ANSWER = auto()
 
 
 @dataclass(slots=True)
 class _Driven:
-    """A run that this process drives."""
+    """A run that this process drives, or that waits here for its turn.
+
+    Attributes:
+        gate: held while an answer to an open call is stored, and while it is decided whether the run has to wait.
+        answers: answers that came with the run.
+    """
 
     recorder: TurnRecorder
     task: asyncio.Task[None] | None = None
     cancelling: bool = False
+    gate: asyncio.Lock = field(default_factory=asyncio.Lock)
+    answers: list[Answer] = field(default_factory=list[Answer])
+    policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
 
 
 class RunService:
@@ -129,10 +175,7 @@ class RunService:
         Raises:
             EmptyInput, UnknownModel, ProviderNotConfigured, NotFound, ConversationBusy, RateLimited, StorageUnavailable.
         """
-        if _is_blank(send.content):
-            raise EmptyInput("The message is empty. Write something and send it again.")
-        if self._closing or self.active >= self._limits.max_runs:
-            raise RateLimited("The service is busy with as many answers as it can give at once. Try again in a moment.")
+        self._check_input(send.content)
         known = await self._conversation(user, send.conversation_id) if send.conversation_id else None
         model = self._catalog.check(send.model or (known.model if known else None) or self._catalog.default)
         fresh = None if known else Conversation(user_id=user.id, title=title_from(text_of(send.content)))
@@ -149,15 +192,86 @@ class RunService:
             model=model,
             message_id=message.id,
             request={"content": send.content, "on_busy": send.on_busy.value},
+            client_tools=list(dict.fromkeys(send.client_tools)),
         )
         accepted = await self._store.runs.accept(
             Acceptance(run=run, message=message, on_busy=send.on_busy, lease=self._lease(), create=fresh)
         )
         if accepted.is_new:
             self._begin(accepted)
-            if send.on_busy is OnBusy.INTERRUPT and accepted.message is None:
-                await self._interrupt(accepted.run)
+            active = accepted.conversation.active_run_id
+            if send.on_busy is OnBusy.INTERRUPT and accepted.run.status is RunStatus.QUEUED and active:
+                await self.cancel(user, active)
         return accepted.run
+
+    async def edit(
+        self, user: User, conversation_id: str, message_id: str, content: Content, model: str | None = None
+    ) -> Run:
+        """Put `content` in the place of a user message as a new branch, and answer it.
+
+        Raises:
+            NotFound, InvalidFrame: there is no such user message.
+            EmptyInput, UnknownModel, ProviderNotConfigured, ConversationBusy, RateLimited, StorageUnavailable.
+        """
+        self._check_input(content)
+        conversation, old = await self._message(user, conversation_id, message_id, MessageRole.USER)
+        parent = (await self._store.messages.get_many(conversation.id, [old.parent_id])) if old.parent_id else []
+        head = Place(parent[0].seq or 0, parent[0].id) if parent else Place(0, None)
+        message = Message(conversation_id=conversation.id, role=MessageRole.USER, content=content)
+        run = Run(
+            conversation_id=conversation.id,
+            user_id=user.id,
+            model=self._catalog.check(model or conversation.model or self._catalog.default),
+            message_id=message.id,
+            request={"content": content},
+        )
+        return await self._branch(run, message, head)
+
+    async def regenerate(self, user: User, conversation_id: str, message_id: str, model: str | None = None) -> Run:
+        """Run the turn of an assistant message again, as a new branch behind the user message that it answers.
+
+        Raises:
+            NotFound, InvalidFrame: there is no such assistant message.
+            UnknownModel, ProviderNotConfigured, ConversationBusy, RateLimited, StorageUnavailable.
+        """
+        self._check_room()
+        conversation, old = await self._message(user, conversation_id, message_id, MessageRole.ASSISTANT)
+        asked = await self._question_of(conversation, old)
+        run = Run(
+            conversation_id=conversation.id,
+            user_id=user.id,
+            model=self._catalog.check(model or conversation.model or self._catalog.default),
+            message_id=new_id(),
+            input_id=asked.id,
+        )
+        return await self._branch(run, None, Place(asked.seq or 0, asked.id))
+
+    async def answer(self, user: User, run_id: str, answer: Answer) -> Run:
+        """Take an answer to an open call of a run: a tool's result from the client, or the user's approval.
+
+        Once this returns the answer is on its way into the run; the run's events tell of it.
+
+        Raises:
+            NotFound: the user has no such run, or it has no such open call (any more).
+            InvalidFrame: the call does not want an answer of this kind.
+        """
+        while True:
+            run = await self.get(user, run_id)
+            driven = self._driven.get(run_id)
+            if driven is not None and driven.task is not None:
+                async with driven.gate:
+                    if self._driven.get(run_id) is driven:
+                        await self._apply(driven, answer)
+                        return run
+                continue  # it has come to wait, or to its end, in between
+            conversation = await self._conversation(user, run.conversation_id)
+            policy = self._policy(conversation)
+            _check_answer(run, {call["id"]: call for call in await self._open_calls(conversation)}, policy, answer)
+            accepted = await self._store.runs.take(run_id, user.id, self._lease())
+            if accepted is None:
+                raise NotFound(_NO_OPEN_CALL)
+            self._drive(accepted, _Begin.WITH_AN_ANSWER, answer)
+            return run
 
     async def attach(self, user: User, run_id: str, after: int, wake: Callable[[], None]) -> IRunFeed:
         """The events of a run after number `after`, those to come included; `wake` tells when there are more.
@@ -203,6 +317,11 @@ class RunService:
                 driven.cancelling = True
                 driven.task.cancel()
             return run
+        if run.status is RunStatus.WAITING:
+            accepted = await self._store.runs.take(run_id, user.id, self._lease())
+            if accepted is not None:
+                self._drive(accepted, _Begin.WITH_AN_ANSWER).cancelling = True
+            return run
         queued = await self._store.runs.cancel_queued(run_id, user.id)
         if queued is None:
             return run
@@ -213,14 +332,16 @@ class RunService:
 
     async def cancel_conversation(self, user: User, conversation: Conversation) -> None:
         """Stop what runs in a conversation, and wait until it has stopped."""
-        for driven in [d for d in self._driven.values() if d.recorder.run.conversation_id == conversation.id]:
-            task = driven.task
-            await self.cancel(user, driven.recorder.run.id)
-            if task is not None:
-                await asyncio.wait([task])
+        waiting: list[str] = [
+            d.recorder.run.id for d in self._driven.values() if d.recorder.run.conversation_id == conversation.id
+        ]
+        active = conversation.active_run_id
+        for run_id in {*waiting, *([active] if active else [])}:
+            await self.cancel(user, run_id)
+            await self.wait(user, run_id)
 
     async def wait(self, user: User, run_id: str) -> list[RunEvent]:
-        """All events of a run, once it has ended. Going away while waiting does not stop the run."""
+        """All events of a run, once it has ended or waits for the user. Going away while waiting does not stop the run."""
         more = asyncio.Event()
         feed = await self.attach(user, run_id, 0, more.set)
         events: list[RunEvent] = []
@@ -228,9 +349,13 @@ class RunService:
             while not feed.ended:
                 batch = feed.read(1_000)
                 events.extend(batch)
-                if not batch:
-                    await more.wait()
-                    more.clear()
+                if batch:
+                    continue
+                driven = self._driven.get(run_id)
+                if driven is None and (await self._stored(user, run_id)).status is RunStatus.WAITING:
+                    break
+                await _first_of(more.wait(), driven.task if driven else None)
+                more.clear()
         finally:
             feed.close()
         return events
@@ -240,35 +365,40 @@ class RunService:
     def _begin(self, accepted: Accepted) -> None:
         """Tell that a run is accepted, and drive it if its turn has come."""
         recorder = TurnRecorder(accepted.run, self._owner, self._store.runs, self._log)
-        queued = accepted.message is None
+        queued = accepted.run.status is RunStatus.QUEUED
         recorder.accepted(queued=queued)
         self._driven[accepted.run.id] = _Driven(recorder)
         if not queued:
-            self._drive(accepted)
+            self._drive(accepted, _Begin.FRESH)
 
-    def _drive(self, accepted: Accepted, *, resume: bool = False) -> None:
+    def _drive(self, accepted: Accepted, begin: _Begin, *answers: Answer) -> _Driven:
         """Start the task of a run whose lease is ours."""
         run = accepted.run
         driven = self._driven.get(run.id)
         if driven is None:
             driven = _Driven(TurnRecorder(run, self._owner, self._store.runs, self._log))
             self._driven[run.id] = driven
-            if run.last_seq == 0 and not resume:
+            if run.last_seq == 0 and begin is _Begin.FRESH:
                 driven.recorder.accepted(queued=True)
         driven.recorder.run = run
-        driven.task = asyncio.create_task(self._run(driven, accepted, resume), name=f"run {run.id}")
+        driven.answers.extend(answers)
+        driven.policy = self._policy(accepted.conversation)
+        driven.task = asyncio.create_task(self._run(driven, accepted, begin), name=f"run {run.id}")
+        return driven
 
-    async def _run(self, driven: _Driven, accepted: Accepted, resume: bool) -> None:
+    async def _run(self, driven: _Driven, accepted: Accepted, begin: _Begin) -> None:
         recorder = driven.recorder
         run = recorder.run
         current_run.set(run.id)
         try:
             try:
-                await self._turn(recorder, accepted, resume)
+                await self._turn(driven, accepted, begin)
             except asyncio.CancelledError:
                 if not driven.cancelling:
                     raise
                 asyncio.current_task().uncancel()  # pyright: ignore[reportOptionalMemberAccess]
+                if run.status is RunStatus.WAITING:  # it had just come to wait, and nobody holds its lease
+                    await self._store.runs.take(run.id, run.user_id, self._lease())
                 if not run.status.ended:
                     await recorder.cancelled()
             except LeaseLost:
@@ -282,36 +412,108 @@ class RunService:
         except LeaseLost:
             logger.warning("run %s was taken over by another process", run.id)
         finally:
-            self._driven.pop(run.id, None)
+            if self._driven.get(run.id) is driven:
+                del self._driven[run.id]
         if recorder.queue_behind and not self._closing:
             await self._promote(run.conversation_id)
 
-    async def _turn(self, recorder: TurnRecorder, accepted: Accepted, resume: bool) -> None:
-        run = recorder.run
-        if not resume:
-            recorder.started(accepted.message)
-        if accepted.message is not None and accepted.conversation.title is None:
-            title = title_from(accepted.message.text)
-            await self._store.conversations.update(run.conversation_id, run.user_id, {"title": title})
-        history = await load_context(
-            self._store.messages,
-            accepted.conversation,
-            system_prompt=self._limits.system_prompt,
-            budget=self._limits.context_tokens,
-            newest=accepted.message,
-        )
-        if resume:
-            recorder.resumed(open_calls(history))
-        turn = Turn(
+    async def _turn(self, driven: _Driven, accepted: Accepted, begin: _Begin) -> None:
+        """Run the agent until the run has ended, or waits for an answer."""
+        recorder, run = driven.recorder, driven.recorder.run
+        conversation, newest = accepted.conversation, accepted.message
+        if begin is _Begin.FRESH:
+            recorder.started(newest)
+        if newest is not None and conversation.title is None:
+            await self._store.conversations.update(run.conversation_id, run.user_id, {"title": title_from(newest.text)})
+        while True:
+            stored = run.last_seq
+            history = await load_context(
+                self._store.messages,
+                conversation,
+                system_prompt=self._limits.system_prompt,
+                budget=self._limits.context_tokens,
+                newest=newest,
+            )
+            recorder.has_open(open_calls(history))
+            if begin is _Begin.AFTER_A_CRASH:
+                recorder.resumed()
+            if begin is _Begin.WITH_AN_ANSWER and driven.cancelling:
+                await recorder.cancelled()
+                return
+            if begin is _Begin.WITH_AN_ANSWER:
+                await self._apply_first(driven)
+            else:
+                await self._agent.run(self._turn_of(driven, history), recorder)
+            if run.status.ended or await self._has_to_wait(driven, since=stored):
+                return
+            begin, newest = _Begin.FRESH, None
+            conversation = await self._conversation(User(id=run.user_id, name=""), run.conversation_id)
+
+    def _turn_of(self, driven: _Driven, history: Sequence[Message]) -> Turn:
+        run = driven.recorder.run
+        return Turn(
             run_id=run.id,
             conversation_id=run.conversation_id,
             user_id=run.user_id,
             model=run.model,
             history=history,
+            client_tools=run.client_tools,
+            approvals=run.approvals,
+            policy=driven.policy,
         )
-        await self._agent.run(turn, recorder)
-        if not run.status.ended:
-            raise Internal("The agent stopped without an answer. Please try again.")
+
+    async def _apply_first(self, driven: _Driven) -> None:
+        """Store the answers that the run was taken up for."""
+        async with driven.gate:
+            for answer in driven.answers:
+                try:
+                    await self._apply(driven, answer)
+                except AtelierError as error:
+                    logger.warning("an answer came too late: %s", error.message)
+            driven.answers.clear()
+
+    async def _has_to_wait(self, driven: _Driven, *, since: int) -> bool:
+        """Whether calls are open that only an answer from outside can close; the run is left to it then.
+
+        Raises:
+            Internal: nothing is open, and nothing was stored after event number `since`.
+        """
+        recorder, run = driven.recorder, driven.recorder.run
+        async with driven.gate:
+            open_ = recorder.open_calls
+            if not open_:
+                if run.last_seq == since:
+                    raise Internal("The agent stopped without an answer. Please try again.")
+                return False
+            ready = {key for key, value in run.approvals.items() if value["approved"]}
+            if any(key in ready and call["name"] not in run.client_tools for key, call in open_.items()):
+                return False
+            await recorder.wait()
+            del self._driven[run.id]
+            return True
+
+    async def _apply(self, driven: _Driven, answer: Answer) -> None:
+        """Store an answer to an open call, and tell of it.
+
+        Raises:
+            NotFound, InvalidFrame: the call is not open, or does not want such an answer.
+        """
+        recorder, run = driven.recorder, driven.recorder.run
+        call = _check_answer(run, recorder.open_calls, driven.policy, answer)
+        if isinstance(answer, ToolResult):
+            await recorder.tool_finished(_tool_message(run, call, answer.result, is_error=answer.is_error))
+            return
+        run.approvals[answer.tool_call_id] = {"approved": answer.approved, "reason": answer.reason}
+        try:
+            if answer.approved:
+                await recorder.save()
+            else:
+                reason = f" The reason: {answer.reason}" if answer.reason else ""
+                refusal = f"The user refused this call.{reason}"
+                await recorder.tool_finished(_tool_message(run, call, refusal, is_error=True))
+        except StorageUnavailable:
+            del run.approvals[answer.tool_call_id]
+            raise
 
     async def _promote(self, conversation_id: str) -> None:
         try:
@@ -320,15 +522,15 @@ class RunService:
             logger.warning("the queue of a conversation waits for the store: %s", error.message)
         else:
             if accepted is not None:
-                self._drive(accepted)
+                self._drive(accepted, _Begin.FRESH)
 
-    async def _interrupt(self, waiting: Run) -> None:
-        """Stop the run that `waiting` is to take the place of."""
-        for driven in list(self._driven.values()):
-            run = driven.recorder.run
-            if run.conversation_id == waiting.conversation_id and driven.task is not None and not driven.cancelling:
-                driven.cancelling = True
-                driven.task.cancel()
+    async def _branch(self, run: Run, message: Message | None, head: Place) -> Run:
+        """Begin a turn behind `head`, where a new branch begins."""
+        accepted = await self._store.runs.accept(
+            Acceptance(run=run, message=message, on_busy=OnBusy.REJECT, lease=self._lease(), go_on_from=head)
+        )
+        self._begin(accepted)
+        return accepted.run
 
     # --- leases
 
@@ -343,7 +545,7 @@ class RunService:
         for accepted in await self._store.runs.claim(self._lease(), now=utc_now()):
             if accepted.run.id not in self._driven:
                 logger.info("run %s goes on after an interruption", accepted.run.id)
-                self._drive(accepted, resume=accepted.message is None)
+                self._drive(accepted, _Begin.AFTER_A_CRASH if accepted.resumes else _Begin.FRESH)
 
     async def _keep_leases(self) -> None:
         """Renew our leases three times in their life, and look for runs whose owner is gone."""
@@ -357,6 +559,45 @@ class RunService:
                 logger.warning("leases could not be renewed: %s", error.message)
 
     # --- inside
+
+    def _check_input(self, content: Content) -> None:
+        if _is_blank(content):
+            raise EmptyInput("The message is empty. Write something and send it again.")
+        self._check_room()
+
+    def _check_room(self) -> None:
+        if self._closing or self.active >= self._limits.max_runs:
+            raise RateLimited("The service is busy with as many answers as it can give at once. Try again in a moment.")
+
+    def _policy(self, conversation: Conversation) -> ApprovalPolicy:
+        return ApprovalPolicy(self._limits.tool_approval, conversation.tool_approval)
+
+    async def _message(
+        self, user: User, conversation_id: str, message_id: str, role: MessageRole
+    ) -> tuple[Conversation, Message]:
+        """A message of a conversation of this user that has the role asked for."""
+        conversation = await self._conversation(user, conversation_id)
+        found = await self._store.messages.get_many(conversation.id, [message_id])
+        if not found:
+            raise NotFound("There is no such message in the conversation.")
+        if found[0].role is not role:
+            raise InvalidFrame(f"That is a message of the {found[0].role.value}. Name one of the {role.value}.")
+        return conversation, found[0]
+
+    async def _question_of(self, conversation: Conversation, answer: Message) -> Message:
+        """The user message whose turn an assistant message belongs to."""
+        branch = conversation.model_copy(update={"spans": branch_to(conversation.forks, answer.seq or 0)})
+        before = answer.seq
+        while block := await self._store.messages.page(branch, limit=BLOCK, before=before):
+            for message in reversed(block):
+                if message.role is MessageRole.USER:
+                    return message
+            before = block[0].seq
+        raise InvalidFrame("No message of the user stands before that answer, so it cannot be given again.")
+
+    async def _open_calls(self, conversation: Conversation) -> Sequence[dict[str, Any]]:
+        """The open calls at the end of a conversation's active branch."""
+        return open_calls(await self._store.messages.page(conversation, limit=BLOCK))
 
     async def _stored(self, user: User, run_id: str) -> Run:
         run = await self._store.runs.get(run_id, user.id)
@@ -375,3 +616,54 @@ def _is_blank(content: Content) -> bool:
     if isinstance(content, str):
         return not content.strip()
     return all(part.get("type") == "text" and not str(part.get("text", "")).strip() for part in content)
+
+
+_NO_OPEN_CALL = "The run has no such call that waits for an answer. It may have one already."
+
+
+def _check_answer(
+    run: Run, open_: Mapping[str, dict[str, Any]], policy: ApprovalPolicy, answer: Answer
+) -> dict[str, Any]:
+    """The open call that `answer` is for.
+
+    Raises:
+        NotFound: it is not open.
+        InvalidFrame: it does not want an answer of this kind.
+    """
+    call = open_.get(answer.tool_call_id)
+    if call is None or run.status.ended:
+        raise NotFound(_NO_OPEN_CALL)
+    asks = policy.of(call["name"]) is Approval.ASK
+    said = run.approvals.get(answer.tool_call_id)
+    if isinstance(answer, ToolApproval):
+        if said is not None:
+            raise NotFound("That call has been decided on already.")
+        if not asks:
+            raise InvalidFrame("That call needs no approval.")
+    elif call["name"] not in run.client_tools:
+        raise InvalidFrame("That tool runs on the server; its result cannot come from a client.")
+    elif asks and said is None:
+        raise InvalidFrame("That call waits for the user's approval. Send a tool_approval first.")
+    return call
+
+
+def _tool_message(run: Run, call: Mapping[str, Any], result: Any, *, is_error: bool) -> Message:
+    return Message(
+        conversation_id=run.conversation_id,
+        role=MessageRole.TOOL,
+        content=result if isinstance(result, str) else to_json(clean_json(result)),
+        metadata={
+            "tool_call_id": call["id"],
+            "name": call["name"],
+            "status": "error" if is_error else "success",
+        },
+    )
+
+
+async def _first_of(waiting: Coroutine[Any, Any, Any], other: asyncio.Task[None] | None) -> None:
+    """Wait for `waiting`, or for `other` where there is one, whichever comes first."""
+    mine = asyncio.ensure_future(waiting)
+    try:
+        await asyncio.wait([mine, *([other] if other is not None else [])], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        mine.cancel()

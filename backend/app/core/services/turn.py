@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
@@ -13,12 +13,14 @@ from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunStatus
 from app.core.domain.time import utc_now
+from app.core.domain.tool import CallTraits
 from app.core.ports import IRunLog, IRunRepository, Step
 from app.core.services.repair import calls_of, interrupted
 from app.core.services.replay import outline, tool_result_fields
 
 logger = logging.getLogger(__name__)
 
+_ON_THE_SERVER = CallTraits()
 CANCELLED_CALL = "The user stopped the run before this tool had a result."
 FAILED_CALL = "The run failed before this tool had a result."
 STORE_PATIENCE = 30.0
@@ -75,7 +77,7 @@ class TurnRecorder:
 
     def accepted(self, *, queued: bool) -> None:
         """The user message is stored."""
-        self.emit("accepted", message_id=self.run.message_id, queued=queued)
+        self.emit("accepted", message_id=self.run.user_message_id, queued=queued)
 
     def started(self, message: Message | None) -> None:
         """The turn begins; `message` is the user message that it begins with."""
@@ -83,11 +85,19 @@ class TurnRecorder:
         if message is not None:
             self.emit("message", message=message.to_wire())
 
-    def resumed(self, open_calls: Sequence[dict[str, Any]]) -> None:
+    def resumed(self) -> None:
         """Another process had begun this turn: what it streamed and did not store is void."""
         self._seq = next_epoch(self._seq)
-        self._open = {call["id"]: call for call in open_calls}
         self.emit("reset", message_id=self.run.answer_id)
+
+    def has_open(self, calls: Sequence[dict[str, Any]]) -> None:
+        """The turn goes on from an assistant message whose `calls` have no result yet."""
+        self._open = {call["id"]: call for call in calls}
+
+    @property
+    def open_calls(self) -> Mapping[str, dict[str, Any]]:
+        """The calls, by their ids, that have no result yet."""
+        return self._open
 
     # --- pieces of an answer (IAnswerSink)
 
@@ -109,7 +119,7 @@ class TurnRecorder:
 
     # --- steps (ITurnRecorder)
 
-    async def calls_tools(self, message: Message) -> None:
+    async def calls_tools(self, message: Message, traits: Mapping[str, CallTraits]) -> None:
         """Store an assistant message that calls tools, then tell of the message and of its calls."""
         self._finish_answer(message)
         self._open = {call["id"]: call for call in calls_of(message)}
@@ -117,14 +127,15 @@ class TurnRecorder:
         def tell() -> None:
             self.emit("message", message=message.to_wire())
             for call in message.tool_calls:
+                of_call = traits.get(call["id"], _ON_THE_SERVER)
                 self.emit(
                     "tool_call",
                     message_id=message.id,
                     tool_call_id=call["id"],
                     name=call["name"],
                     arguments=call["args"],
-                    executor="server",
-                    needs_approval=False,
+                    executor=of_call.executor.value,
+                    needs_approval=of_call.needs_approval,
                 )
 
         await self._commit([message], tell)
@@ -136,6 +147,19 @@ class TurnRecorder:
     async def tool_finished(self, message: Message) -> None:
         """Store a tool's answer, then tell of it."""
         await self._commit([message], lambda: self._tell_tool_result(message))
+
+    async def save(self) -> None:
+        """Store the run as it stands: what the user said to a call is kept before anything follows from it."""
+        await self._commit((), lambda: None)
+
+    async def wait(self) -> None:
+        """Store that the run waits for answers to its open calls, and give its lease back."""
+        self.run.status = RunStatus.WAITING
+        try:
+            await self.save()
+        except AtelierError:
+            self.run.status = RunStatus.RUNNING
+            raise
 
     async def close(self, messages: Sequence[Message]) -> None:
         """Store what is left of the turn and the run's end, then tell of it."""

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 from langgraph.graph import END, START, StateGraph
@@ -15,7 +15,7 @@ from app.core.ports import IConversationRepository, ILLMProvider, IMessageReposi
 from app.langgraph.context import TurnContext
 from app.langgraph.nodes.call_llm import call_llm, end_tool_loop, stream_llm, tool_rounds
 from app.langgraph.nodes.process_input import process_user_input
-from app.langgraph.nodes.run_tools import tool_node
+from app.langgraph.nodes.run_tools import tool_node, waits_for_an_answer
 from app.langgraph.nodes.save_history import close_turn, save_to_history
 from app.langgraph.state import ConversationState
 from app.langgraph.tools import MATH_TOOLS
@@ -34,7 +34,7 @@ def chat_graph() -> ChatGraph:
     builder.add_edge(START, "process_input")
     builder.add_conditional_edges("process_input", _where_to_begin, ["call_llm", "tools", "save_history", END])
     builder.add_conditional_edges("call_llm", _after_the_model, ["tools", "call_llm", "save_history"])
-    builder.add_edge("tools", "call_llm")
+    builder.add_conditional_edges("tools", _after_the_tools, ["call_llm", END])
     builder.add_edge("save_history", END)
     return builder.compile()  # pyright: ignore[reportUnknownMemberType]
 
@@ -82,7 +82,7 @@ async def _call_llm(state: ConversationState, runtime: Runtime[TurnContext]) -> 
         return end_tool_loop(state, context.max_tool_rounds, context.recorder)
     if context.recorder is None:
         return await call_llm(state, context.llm_provider)
-    return await stream_llm(state, context.llm_provider, context.recorder)
+    return await stream_llm(state, context, context.recorder)
 
 
 async def _save_history(state: ConversationState, runtime: Runtime[TurnContext]) -> dict[str, Any]:
@@ -105,6 +105,16 @@ async def _where_to_begin(state: ConversationState) -> str:
     caller = next((m for m in reversed(state["messages"]) if m.type != "tool"), None)
     if isinstance(caller, AIMessage) and any(call["id"] not in answered for call in caller.tool_calls):
         return "tools"
+    return "call_llm"
+
+
+async def _after_the_tools(state: ConversationState) -> str:
+    """The model goes on once every call has its result; until then the turn waits for the user or their client."""
+    for message in reversed(state["messages"]):
+        if not isinstance(message, ToolMessage):
+            break
+        if waits_for_an_answer(message):
+            return END
     return "call_llm"
 
 

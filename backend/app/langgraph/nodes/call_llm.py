@@ -8,6 +8,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 
 from app.core.domain.errors import ToolLoopLimit, describe
 from app.core.ports import ILLMProvider, ITurnRecorder
+from app.langgraph.context import TurnContext
 from app.langgraph.messages import to_domain
 from app.langgraph.state import ConversationState
 
@@ -24,18 +25,19 @@ async def call_llm(state: ConversationState, llm_provider: ILLMProvider) -> dict
     return {"messages": [answer, *_answers_to_malformed_calls(answer)], "error": None}
 
 
-async def stream_llm(state: ConversationState, llm_provider: ILLMProvider, recorder: ITurnRecorder) -> dict[str, Any]:
+async def stream_llm(state: ConversationState, context: TurnContext, recorder: ITurnRecorder) -> dict[str, Any]:
     """Ask the model once, let its pieces out as they arrive, and store an answer that calls tools.
 
     Raises:
         AtelierError: the model could not be asked.
     """
     answer_id = recorder.begin_answer()
-    answer: AIMessage = await llm_provider.stream(state["messages"], recorder)
+    answer: AIMessage = await context.llm_provider.stream(state["messages"], recorder)
     answer.id = answer_id
     malformed = _answers_to_malformed_calls(answer)
     if answer.tool_calls or malformed:
-        await recorder.calls_tools(to_domain(answer, state["conversation_id"]))
+        traits = {str(call["id"]): context.traits(call["name"]) for call in answer.tool_calls}
+        await recorder.calls_tools(to_domain(answer, state["conversation_id"]), traits)
         for message in malformed:
             await recorder.tool_finished(to_domain(message, state["conversation_id"]))
     return {"messages": [answer, *malformed], "error": None}

@@ -1,7 +1,7 @@
 """The tools node: LangGraph's `ToolNode`, with tools that come by context and results that are stored at once."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
@@ -10,8 +10,10 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
 from langgraph.types import Command
+from pydantic import BaseModel, ValidationError
 
 from app.core.domain.text import clean_json, clean_text
+from app.core.domain.tool import Approval
 from app.langgraph.context import TurnContext
 from app.langgraph.messages import to_domain
 
@@ -25,6 +27,14 @@ def tool_node() -> ToolNode:
     return ToolNode([], awrap_tool_call=_run_call, handle_tool_errors=False)
 
 
+def waits_for_an_answer(message: ToolMessage) -> bool:
+    """Whether `message` only holds the place of a result that has to come from the user or their client."""
+    return message.artifact is _WAITS
+
+
+_WAITS = object()
+
+
 async def _run_call(request: ToolCallRequest, execute: Execute) -> ToolMessage | Command[Any]:
     """Run one call with the tool that the context has for it; a call that has its result is not run again."""
     context: TurnContext = request.runtime.context  # pyright: ignore[reportAssignmentType, reportUnknownMemberType]
@@ -32,18 +42,44 @@ async def _run_call(request: ToolCallRequest, execute: Execute) -> ToolMessage |
     finished = _result_of(request.tool_call["id"], state["messages"])
     if finished is not None:
         return finished
-    message = await _invoke(request, execute, context)
+    message = _refusal(request, context)
+    if message is None and _has_to_wait(request, context):
+        call = request.tool_call
+        return ToolMessage(content="", name=call["name"], tool_call_id=call["id"], artifact=_WAITS)
+    if message is None:
+        message = await _invoke(request, execute, context)
     if context.recorder is not None and isinstance(message, ToolMessage):
         await context.recorder.tool_finished(to_domain(message, state["conversation_id"]))
     return message
 
 
-async def _invoke(request: ToolCallRequest, execute: Execute, context: TurnContext) -> ToolMessage | Command[Any]:
-    call = request.tool_call
-    tool = context.tools.get(call["name"])
+def _refusal(request: ToolCallRequest, context: TurnContext) -> ToolMessage | None:
+    """Why the call may not be made at all."""
+    name = request.tool_call["name"]
+    tool = context.tools.get(name)
     if tool is None:
         names = ", ".join(context.tools) or "none"
-        return _error(request, f"There is no tool named {clean_text(call['name'])!r}. Tools on offer: {names}.")
+        return _error(request, f"There is no tool named {clean_text(name)!r}. Tools on offer: {names}.")
+    if context.policy.of(name) is Approval.DENY:
+        return _error(request, f"The tool {name} may not be used here.")
+    if name in context.client_tools and isinstance(tool.args_schema, type) and issubclass(tool.args_schema, BaseModel):
+        try:
+            tool.args_schema.model_validate(request.tool_call["args"])
+        except ValidationError as error:
+            return _error(request, "The arguments do not fit the tool. " + _lines(error.errors()))
+    return None
+
+
+def _has_to_wait(request: ToolCallRequest, context: TurnContext) -> bool:
+    """Whether the call needs something from outside: the user's agreement, or a result of their client."""
+    name, call_id = request.tool_call["name"], request.tool_call["id"]
+    needs_approval = context.policy.of(name) is Approval.ASK and call_id not in context.approvals
+    return needs_approval or name in context.client_tools
+
+
+async def _invoke(request: ToolCallRequest, execute: Execute, context: TurnContext) -> ToolMessage | Command[Any]:
+    call = request.tool_call
+    tool = context.tools[call["name"]]
     logger.debug("tool %s called with %s", call["name"], call["args"])
     try:
         message = await execute(request.override(tool=tool))
@@ -78,9 +114,13 @@ def _error(request: ToolCallRequest, text: str) -> ToolMessage:
 
 def _explain(error: ToolInvocationError) -> str:
     """What is wrong with the arguments, in a line each."""
-    details = error.filtered_errors or error.source.errors()
-    lines = sorted({f"{detail['loc'][0] if detail['loc'] else 'arguments'}: {detail['msg']}" for detail in details})
-    return "The arguments do not fit the tool. " + "; ".join(lines)
+    return "The arguments do not fit the tool. " + _lines(error.filtered_errors or error.source.errors())
+
+
+def _lines(details: Sequence[Any]) -> str:
+    return "; ".join(
+        sorted({f"{detail['loc'][0] if detail['loc'] else 'arguments'}: {detail['msg']}" for detail in details})
+    )
 
 
 def _clean(content: Any) -> str | list[Any]:

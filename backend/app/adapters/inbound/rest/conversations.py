@@ -12,6 +12,7 @@ from app.adapters.inbound.rest.schemas import (
     ConversationChanges,
     ConversationList,
     ConversationOut,
+    Head,
     Import,
     NewConversation,
     Problem,
@@ -80,6 +81,12 @@ async def update(conversation_id: ClientId, body: ConversationChanges, user: Me,
     """Title, model, system prompt, archived, pinned; what is left out stays."""
     changes = body.model_dump(exclude_unset=True)
     return Json((await atelier.history.update(user, conversation_id, changes)).to_wire())
+
+
+@router.put("/{conversation_id}/head", response_model=ConversationOut, summary="Switch the active branch")
+async def move(conversation_id: ClientId, body: Head, user: Me, atelier: Atelier) -> Response:
+    """The newest branch that goes through the message becomes the active one. Nothing is lost: switch back at any time."""
+    return Json((await atelier.history.switch(user, conversation_id, body.message_id)).to_wire())
 
 
 @router.delete("/{conversation_id}", status_code=204, summary="Delete a conversation")

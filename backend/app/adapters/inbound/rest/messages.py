@@ -32,6 +32,17 @@ async def messages(
     return page([message.to_wire() for message in found], None if cursor is None else str(cursor))
 
 
+@router.get(
+    "/{conversation_id}/messages/{message_id}/siblings",
+    response_model=MessageList,
+    summary="A message and those that stand in its place on other branches",
+)
+async def siblings(conversation_id: ClientId, message_id: ClientId, user: Me, atelier: Atelier) -> Response:
+    """In order of `seq`; `PUT /api/conversations/{id}/head` with one of them makes its branch the active one."""
+    found = await atelier.history.siblings(user, conversation_id, message_id)
+    return page([message.to_wire() for message in found], None)
+
+
 @router.post(
     "/{conversation_id}/messages",
     response_model=TurnOut,
@@ -41,10 +52,16 @@ async def messages(
     summary="Send a message and wait for the answer",
 )
 async def send(conversation_id: ClientId, body: NewMessage, user: Me, atelier: Atelier) -> Response:
-    """Runs a turn and answers once it has ended. The run goes on when the caller does not wait for it."""
+    """Runs a turn and answers once it has ended, or waits for the user. It goes on when the caller does not wait for it."""
     run = await atelier.runs.send(
         user,
-        Send(content=body.content, conversation_id=conversation_id, message_id=body.message_id, model=body.model),
+        Send(
+            content=body.content,
+            conversation_id=conversation_id,
+            message_id=body.message_id,
+            model=body.model,
+            client_tools=body.client_tools,
+        ),
     )
     events = await atelier.runs.wait(user, run.id)
     stored = [event.data["message"] for event in events if event.type == "message"]

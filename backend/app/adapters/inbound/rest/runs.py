@@ -9,9 +9,10 @@ from starlette.responses import Response, StreamingResponse
 
 from app.adapters.inbound.content import ClientId, Seq
 from app.adapters.inbound.responses import Json
-from app.adapters.inbound.rest.schemas import Problem, RunOut
+from app.adapters.inbound.rest.schemas import NewToolApproval, NewToolResult, Problem, RunOut
 from app.adapters.inbound.rest.services import Atelier, Me
 from app.core.ports import IRunFeed
+from app.core.services.runs import ToolApproval, ToolResult
 
 router = APIRouter(prefix="/api/runs", tags=["runs"], responses={404: {"model": Problem}})
 
@@ -31,6 +32,20 @@ async def cancel(run_id: ClientId, user: Me, atelier: Atelier) -> Response:
     await atelier.runs.cancel(user, run_id)
     await atelier.runs.wait(user, run_id)
     return Json((await atelier.runs.get(user, run_id)).to_wire())
+
+
+@router.post("/{run_id}/tool_results", response_model=RunOut, summary="Give the result of a tool of the client")
+async def tool_result(run_id: ClientId, body: NewToolResult, user: Me, atelier: Atelier) -> Response:
+    """The run goes on when all calls have their results."""
+    answer = ToolResult(body.tool_call_id, body.result, body.is_error)
+    return Json((await atelier.runs.answer(user, run_id, answer)).to_wire())
+
+
+@router.post("/{run_id}/approvals", response_model=RunOut, summary="Agree to a call, or refuse it")
+async def approve(run_id: ClientId, body: NewToolApproval, user: Me, atelier: Atelier) -> Response:
+    """A call that is refused gets a result that says so, with the reason."""
+    answer = ToolApproval(body.tool_call_id, body.approved, body.reason)
+    return Json((await atelier.runs.answer(user, run_id, answer)).to_wire())
 
 
 @router.get(

@@ -1,13 +1,24 @@
 """The bodies of the REST surface, with the examples that its page shows."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic.config import JsonDict
 
-from app.adapters.inbound.content import CleanText, ClientId, MessageContent, ModelName, checked
+from app.adapters.inbound.content import (
+    CallId,
+    CleanText,
+    ClientId,
+    ClientTools,
+    MessageContent,
+    ModelName,
+    Reason,
+    ToolName,
+    checked,
+)
 from app.core.domain.ids import CLIENT_ID
+from app.core.domain.tool import Approval
 
 _CONVERSATION: JsonDict = {
     "id": "0199f3a0-7c1e-7a3b-8a4e-2f6d1c9b7e55",
@@ -18,6 +29,7 @@ _CONVERSATION: JsonDict = {
     "archived": False,
     "pinned": False,
     "active_run_id": None,
+    "tool_approval": {},
     "created_at": "2026-11-21T09:30:00.123456Z",
     "updated_at": "2026-11-21T09:30:01.654321Z",
 }
@@ -50,6 +62,7 @@ class ConversationOut(BaseModel):
     archived: bool
     pinned: bool
     active_run_id: str | None
+    tool_approval: dict[str, Approval]
     created_at: datetime
     updated_at: datetime
 
@@ -146,6 +159,31 @@ class ConversationChanges(NewConversation):
 
     archived: bool = False
     pinned: bool = False
+    tool_approval: dict[ToolName | Literal["*"], Approval] = Field(
+        {}, max_length=200, examples=[{"*": "ask", "add": "auto"}]
+    )
+
+
+class Head(BaseModel):
+    """Where the active branch is to go through."""
+
+    message_id: ClientId
+
+
+class NewToolResult(BaseModel):
+    """The result of a tool that the client ran."""
+
+    tool_call_id: CallId
+    result: Annotated[Any, AfterValidator(checked)]
+    is_error: bool = False
+
+
+class NewToolApproval(BaseModel):
+    """The answer to an approval request."""
+
+    tool_call_id: CallId
+    approved: bool
+    reason: Reason | None = None
 
 
 class NewMessage(BaseModel):
@@ -153,6 +191,7 @@ class NewMessage(BaseModel):
 
     content: MessageContent
     message_id: ClientId | None = Field(None, description="Makes it idempotent: sent twice, it runs once.")
+    client_tools: ClientTools = []
     model: ModelName | None = None
 
 

@@ -10,6 +10,7 @@ from app.settings import Settings
 DEMO = "demo@offline"
 OPENAI_URL = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-4o-mini"
+KEPT_PROVIDERS = 256
 
 
 class ModelCatalog:
@@ -17,7 +18,8 @@ class ModelCatalog:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._providers: dict[tuple[str, tuple[int, ...]], ILLMProvider] = {}
+        # The tools are kept beside the provider: their identity is its key, and must not be used again.
+        self._providers: dict[tuple[str, tuple[int, ...]], tuple[ILLMProvider, Sequence[Any]]] = {}
         self._pool: Any = None
         self._has_openai = settings.openai_api_key is not None or settings.openai_base_url is not None
         self.default = self.check(settings.default_model or (f"openai@{OPENAI_MODEL}" if self._has_openai else DEMO))
@@ -39,11 +41,13 @@ class ModelCatalog:
     def provider(self, model: str, tools: Sequence[Any] = ()) -> ILLMProvider:
         self.check(model)
         key = (model, tuple(map(id, tools)))
-        provider = self._providers.get(key)
-        if provider is None:
-            provider = self._demo(tools) if model == DEMO else self._openai(model.partition("@")[2], tools)
-            self._providers[key] = provider
-        return provider
+        known = self._providers.get(key)
+        if known is None:
+            if len(self._providers) >= KEPT_PROVIDERS:
+                self._providers.clear()
+            made = self._demo(tools) if model == DEMO else self._openai(model.partition("@")[2], tools)
+            known = self._providers[key] = (made, tuple(tools))
+        return known[0]
 
     def models(self) -> list[ModelInfo]:
         ids = [self.default, *([f"openai@{OPENAI_MODEL}"] if self._has_openai else []), DEMO]

@@ -10,6 +10,7 @@ import orjson
 from app.core.domain.conversation import Conversation
 from app.core.domain.errors import InvalidFrame
 from app.core.domain.message import Content, text_of
+from app.core.domain.run import Run
 from app.core.domain.time import from_micros, to_micros
 
 
@@ -57,3 +58,15 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
 def words_of(q: str | None) -> list[str]:
     """The words to search for, in lower case: runs of letters and digits."""
     return "".join(char if char.isalnum() else " " for char in (q or "").casefold()).split()
+
+
+def dump_options(run: Run) -> str | None:
+    """What a run was begun with and was answered since, as JSON; None where that is nothing."""
+    options = {"input_id": run.input_id, "client_tools": run.client_tools, "approvals": run.approvals}
+    kept = {key: value for key, value in options.items() if value}
+    return dump(kept) if kept else None
+
+
+def load_options(text: str | None) -> dict[str, Any]:
+    """The fields of a run that `dump_options` wrote."""
+    return load(text) or {}

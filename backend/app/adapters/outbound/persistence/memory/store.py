@@ -10,13 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor, words_of
-from app.core.domain.conversation import Conversation, clip_spans
+from app.core.domain.conversation import Conversation, clip_spans, go_on_from
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
 from app.core.domain.time import utc_now
-from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Step
+from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Place, Step
 
 
 @dataclass(slots=True)
@@ -41,6 +41,12 @@ class _Record:
         self.conversation.head_message_id = message.id
         self.conversation.updated_at = utc_now()
         return True
+
+    def go_on(self, head: Place) -> None:
+        """Make the branch that ends in `head` the active one."""
+        conversation = self.conversation
+        conversation.forks, conversation.spans = go_on_from(conversation, head.seq)
+        conversation.head_message_id = head.message_id
 
     def put(self, message: Message) -> None:
         seq = message.seq or 0
@@ -113,7 +119,7 @@ class _Conversations:
         record = self._store.record(conversation_id, user_id)
         if record is None:
             return None
-        for key in ("title", "model", "system_prompt", "archived", "pinned"):
+        for key in ("title", "model", "system_prompt", "archived", "pinned", "tool_approval"):
             if key in changes:
                 setattr(record.conversation, key, changes[key])
         record.conversation.updated_at = utc_now()
@@ -132,6 +138,19 @@ class _Conversations:
         if (record := self._store.record(conversation_id)) is not None:
             record.conversation.message_count += n
             record.conversation.updated_at = utc_now()
+
+    async def move(self, conversation_id: str, user_id: str, head: Place) -> Conversation | None:
+        record = self._store.record(conversation_id, user_id)
+        if record is None:
+            return None
+        if record.conversation.active_run_id:
+            raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
+        record.go_on(head)
+        return record.conversation.model_copy(deep=True)
+
+    async def ids(self, *, limit: int, after: str = "") -> Sequence[tuple[str, str]]:
+        found = sorted((key, record.conversation.user_id) for key, record in self._store.records.items() if key > after)
+        return found[:limit]
 
     async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
         taken = conversation.id in self._store.records
@@ -191,14 +210,21 @@ class _Runs:
     async def accept(self, acceptance: Acceptance) -> Accepted:
         store, run, message = self._store, acceptance.run, acceptance.message
         for earlier in store.all_runs.values():
-            if (earlier.user_id, earlier.message_id) == (run.user_id, message.id):
+            if (earlier.user_id, earlier.message_id) == (run.user_id, run.message_id):
                 conversation = store.records[earlier.conversation_id].conversation
                 return Accepted(earlier.model_copy(deep=True), conversation.model_copy(deep=True), is_new=False)
         record = self._record_for(acceptance)
-        if record.conversation.active_run_id and acceptance.on_busy is OnBusy.REJECT:
+        if (record.conversation.active_run_id or record.queue) and acceptance.on_busy is OnBusy.REJECT:
             raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
-        if message.id in record.seqs:
+        if run.message_id in record.seqs:
             raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
+        if acceptance.go_on_from is not None:
+            record.go_on(acceptance.go_on_from)
+        if message is None:
+            run.status, run.started_at = RunStatus.RUNNING, utc_now()
+            store.all_runs[run.id] = run.model_copy(deep=True)
+            record.conversation.active_run_id, record.lease = run.id, acceptance.lease
+            return Accepted(run, record.conversation.model_copy(deep=True))
         run.status = RunStatus.QUEUED
         store.all_runs[run.id] = run.model_copy(deep=True)
         record.queue.append((0 if acceptance.on_busy is OnBusy.INTERRUPT else 1, run.created_at, run.id))
@@ -255,6 +281,8 @@ class _Runs:
         for message in step.messages:
             record.conversation.message_count += record.append(message)
         self._store.all_runs[step.run.id] = step.run.model_copy(deep=True)
+        if step.run.status is RunStatus.WAITING:
+            record.lease = None
         if not step.run.status.ended:
             return False
         record.conversation.active_run_id, record.lease = None, None
@@ -264,10 +292,18 @@ class _Runs:
         run = self._store.all_runs.get(run_id)
         return run.model_copy(deep=True) if run is not None and run.user_id == user_id else None
 
-    async def active(self, conversation_id: str) -> Run | None:
-        record = self._store.record(conversation_id)
-        run_id = record.conversation.active_run_id if record is not None else None
-        return self._store.all_runs[run_id].model_copy(deep=True) if run_id else None
+    async def of_conversation(self, conversation_id: str) -> Sequence[Run]:
+        runs = [run for run in self._store.all_runs.values() if run.conversation_id == conversation_id]
+        return [run.model_copy(deep=True) for run in sorted(runs, key=lambda run: (run.created_at, run.id))]
+
+    async def take(self, run_id: str, user_id: str, lease: Lease) -> Accepted | None:
+        run = self._store.all_runs.get(run_id)
+        if run is None or run.user_id != user_id or run.status is not RunStatus.WAITING:
+            return None
+        run.status = RunStatus.RUNNING
+        record = self._store.records[run.conversation_id]
+        record.lease = lease
+        return Accepted(run.model_copy(deep=True), record.conversation.model_copy(deep=True))
 
     async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:
         run = self._store.all_runs.get(run_id)
@@ -289,7 +325,8 @@ class _Runs:
             if conversation.active_run_id and record.lease is not None and record.lease.owner != lease.owner:
                 record.lease = lease
                 run = self._store.all_runs[conversation.active_run_id]
-                claimed.append(Accepted(run.model_copy(deep=True), conversation.model_copy(deep=True)))
+                resumed = Accepted(run.model_copy(deep=True), conversation.model_copy(deep=True), resumes=True)
+                claimed.append(resumed)
             elif not conversation.active_run_id and (promoted := self._promote(record, lease)) is not None:
                 claimed.append(promoted)
         return claimed

@@ -5,26 +5,27 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo import DESCENDING, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
     activity,
+    branch_changes,
     from_conversation,
     from_message,
     search_text,
     to_conversation,
     touched,
 )
-from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor, words_of
+from app.adapters.outbound.persistence.rows import decode_cursor, dump, encode_cursor, words_of
 from app.core.domain.conversation import Conversation
-from app.core.domain.errors import NotFound
+from app.core.domain.errors import ConversationBusy, NotFound
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message
-from app.core.ports import ConversationPage
+from app.core.ports import ConversationPage, Place
 
-_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned")
+_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval")
 _BLOCK = 1_000
 
 
@@ -68,6 +69,8 @@ class MongoConversations:
     @guarded
     async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
         chosen = {key: changes[key] for key in _SETTABLE if key in changes}
+        if "tool_approval" in chosen:
+            chosen["tool_approval"] = dump(chosen["tool_approval"]) if chosen["tool_approval"] else None
         if "title" in chosen:
             chosen["search"] = search_text(chosen["title"])
         found = await self._collections.conversations.find_one_and_update(
@@ -92,6 +95,28 @@ class MongoConversations:
     async def increment_message_count(self, conversation_id: str, n: int) -> None:
         changes = {"$inc": {"message_count": n}, "$set": touched(conversation_id)}
         await self._collections.conversations.update_one({"_id": conversation_id}, changes)
+
+    @guarded
+    async def move(self, conversation_id: str, user_id: str, head: Place) -> Conversation | None:
+        conversations = self._collections.conversations
+        while (found := await conversations.find_one({"_id": conversation_id, "user_id": user_id})) is not None:
+            if found["active_run"] is not None:
+                raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
+            changes = {**branch_changes(to_conversation(found), head), **touched(conversation_id)}
+            moved = await conversations.find_one_and_update(
+                {"_id": conversation_id, "active_run": None, "last_seq": found["last_seq"]},
+                {"$set": changes},
+                return_document=ReturnDocument.AFTER,
+            )
+            if moved is not None:
+                return to_conversation(moved)
+        return None
+
+    @guarded
+    async def ids(self, *, limit: int, after: str = "") -> Sequence[tuple[str, str]]:
+        rows = self._collections.conversations.find({"_id": {"$gt": after}}, {"user_id": 1})
+        found = await rows.sort("_id", ASCENDING).limit(limit).to_list(limit)
+        return [(document["_id"], document["user_id"]) for document in found]
 
     @guarded
     async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:

@@ -8,12 +8,20 @@ from datetime import datetime
 from typing import Any
 
 from app.adapters.outbound.persistence.mongo.collections import Document
-from app.adapters.outbound.persistence.rows import dump, join_content, load, split_content, words_of
-from app.core.domain.conversation import Conversation
+from app.adapters.outbound.persistence.rows import (
+    dump,
+    dump_options,
+    join_content,
+    load,
+    load_options,
+    split_content,
+    words_of,
+)
+from app.core.domain.conversation import Conversation, go_on_from
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunStatus
 from app.core.domain.time import from_micros, to_micros, utc_now
-from app.core.ports import Lease
+from app.core.ports import Lease, Place
 
 LAST_PLACE = 2**31 - 1
 
@@ -34,6 +42,8 @@ def from_conversation(conversation: Conversation) -> Document:
         "system_prompt": conversation.system_prompt,
         "head_message_id": conversation.head_message_id,
         "spans": [list(span) for span in conversation.spans],
+        "forks": [list(fork) for fork in conversation.forks],
+        "tool_approval": dump(conversation.tool_approval) if conversation.tool_approval else None,
         "message_count": conversation.message_count,
         "last_seq": conversation.last_seq,
         "archived": conversation.archived,
@@ -71,6 +81,8 @@ def to_conversation(document: Document) -> Conversation:
         head_message_id=document["head_message_id"],
         last_seq=document["last_seq"],
         spans=[(first, last) for first, last in document["spans"]],
+        forks=[(start, parent) for start, parent in document["forks"]],
+        tool_approval=load(document["tool_approval"]) or {},
         created_at=from_micros(document["created_at"]),
         updated_at=from_micros(document["updated_at"]),
     )
@@ -143,6 +155,7 @@ def run_changes(run: Run) -> Document:
         "error": dump(run.error) if run.error else None,
         "last_seq": run.last_seq,
         "outline": dump(run.outline),
+        "options": dump_options(run),
         "started_at": None if run.started_at is None else to_micros(run.started_at),
         "ended_at": None if run.ended_at is None else to_micros(run.ended_at),
     }
@@ -162,6 +175,7 @@ def to_run(document: Document) -> Run:
         model=document["model"],
         message_id=document["message_id"],
         answer_id=document["answer_id"],
+        **load_options(document["options"]),
         request=load(document.get("request")) or {},
         last_message_id=document["last_message_id"],
         finish_reason=document["finish_reason"],
@@ -173,6 +187,25 @@ def to_run(document: Document) -> Run:
         started_at=moment("started_at"),
         ended_at=moment("ended_at"),
     )
+
+
+NOBODY = ""
+FOREVER = 2**62
+
+
+def waits(run_id: str) -> Document:
+    """The lease of a run that waits for an answer from outside: nobody's, and it never expires."""
+    return {"id": run_id, "owner": NOBODY, "expires_at": FOREVER}
+
+
+def branch_changes(conversation: Conversation, head: Place) -> Document:
+    """What changes in a conversation's document when the branch that ends in `head` becomes the active one."""
+    forks, spans = go_on_from(conversation, head.seq)
+    return {
+        "forks": [list(fork) for fork in forks],
+        "spans": [list(span) for span in spans],
+        "head_message_id": head.message_id,
+    }
 
 
 def from_lease(run_id: str, lease: Lease) -> Document:

@@ -15,6 +15,8 @@ from pymongo.errors import DuplicateKeyError
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
     LAST_PLACE,
+    NOBODY,
+    branch_changes,
     from_conversation,
     from_lease,
     from_run,
@@ -23,13 +25,14 @@ from app.adapters.outbound.persistence.mongo.documents import (
     to_conversation,
     to_run,
     touched,
+    waits,
 )
 from app.adapters.outbound.persistence.mongo.messages import insert, stored
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
 from app.core.domain.time import to_micros, utc_now
-from app.core.ports import Acceptance, Accepted, Lease, Step
+from app.core.ports import Acceptance, Accepted, Lease, Place, Step
 
 _QUEUE_ORDER = [("place_in_queue", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
 _CLAIMED_AT_ONCE = 1_000
@@ -50,7 +53,12 @@ class MongoRuns:
         )
         if earlier is not None:
             return await self._again(to_run(earlier))
-        before = None if waiting is not None else await self._take(acceptance)
+        if waiting is not None:
+            before = None
+        elif acceptance.go_on_from is not None:
+            before = await self._take_at(acceptance, acceptance.go_on_from)
+        else:
+            before = await self._take(acceptance)
         try:
             if before is None:
                 return await self._queue(acceptance)
@@ -85,6 +93,8 @@ class MongoRuns:
             await self._collections.conversations.update_one(mine, {"$inc": {"message_count": new - added}})
             await self._read_places(step.messages)
         await self._collections.runs.update_one({"_id": run.id}, {"$set": run_changes(run), "$unset": {"request": ""}})
+        if run.status is RunStatus.WAITING:
+            await self._collections.conversations.update_one(mine, {"$set": {"active_run": waits(run.id)}})
         if not run.status.ended:
             return False
         await self._collections.conversations.update_one(mine, {"$set": {"active_run": None}})
@@ -96,11 +106,28 @@ class MongoRuns:
         return None if found is None else to_run(found)
 
     @guarded
-    async def active(self, conversation_id: str) -> Run | None:
-        conversation = await self._collections.conversations.find_one({"_id": conversation_id}, {"active_run": 1})
-        active = conversation["active_run"] if conversation else None
-        found = await self._collections.runs.find_one({"_id": active["id"]}) if active else None
-        return None if found is None else to_run(found)
+    async def of_conversation(self, conversation_id: str) -> Sequence[Run]:
+        rows = self._collections.runs.find({"conversation_id": conversation_id})
+        runs = [to_run(document) for document in await rows.to_list(None)]
+        return sorted(runs, key=lambda run: (run.created_at, run.id))
+
+    @guarded
+    async def take(self, run_id: str, user_id: str, lease: Lease) -> Accepted | None:
+        mine = {"_id": run_id, "user_id": user_id, "status": RunStatus.WAITING.value}
+        document = await self._collections.runs.find_one(mine)
+        if document is None:
+            return None
+        conversation = await self._collections.conversations.find_one_and_update(
+            {"_id": document["conversation_id"], "active_run.id": run_id, "active_run.owner": NOBODY},
+            {"$set": {"active_run": from_lease(run_id, lease)}},
+            return_document=ReturnDocument.AFTER,
+        )
+        if conversation is None:
+            return None
+        await self._collections.runs.update_one(mine, {"$set": {"status": RunStatus.RUNNING.value}})
+        run = to_run(document)
+        run.status = RunStatus.RUNNING
+        return Accepted(run, to_conversation(conversation))
 
     @guarded
     async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:
@@ -157,7 +184,7 @@ class MongoRuns:
         active = from_lease(run.id, acceptance.lease)
         if acceptance.create is not None:
             document = from_conversation(acceptance.create)
-            begun = {**document, "active_run": active, "head_message_id": acceptance.message.id}
+            begun = {**document, "active_run": active, "head_message_id": run.message_id}
             begun |= {"last_seq": 1, "message_count": 1}
             try:
                 await self._collections.conversations.insert_one(begun)
@@ -165,33 +192,51 @@ class MongoRuns:
                 raise NotFound("There is no such conversation.") from error
             return document
         mine = {"_id": run.conversation_id, "user_id": run.user_id}
+        changes = {"active_run": active, "head_message_id": run.message_id, **touched(run.conversation_id)}
         before = await self._collections.conversations.find_one_and_update(
             {**mine, "active_run": None},
-            {
-                "$set": {
-                    "active_run": active,
-                    "head_message_id": acceptance.message.id,
-                    **touched(run.conversation_id),
-                },
-                "$inc": {"last_seq": 1, "message_count": 1},
-            },
+            {"$set": changes, "$inc": {"last_seq": 1, "message_count": 1}},
             return_document=ReturnDocument.BEFORE,
         )
         if before is None and await self._collections.conversations.find_one(mine, {"_id": 1}) is None:
             raise NotFound("There is no such conversation.")
         return before
 
+    async def _take_at(self, acceptance: Acceptance, head: Place) -> Document | None:
+        """Take the lease for a turn that begins a branch behind `head`; the conversation with that branch, before its message."""
+        run, message = acceptance.run, acceptance.message
+        mine = {"_id": run.conversation_id, "user_id": run.user_id}
+        added = 0 if message is None else 1
+        while (found := await self._collections.conversations.find_one(mine)) is not None:
+            if found["active_run"] is not None:
+                return None
+            branch = branch_changes(to_conversation(found), head)
+            changes = {**branch, "active_run": from_lease(run.id, acceptance.lease), **touched(run.conversation_id)}
+            if message is not None:
+                changes["head_message_id"] = message.id
+            taken = await self._collections.conversations.find_one_and_update(
+                {**mine, "active_run": None, "last_seq": found["last_seq"]},
+                {"$set": changes, "$inc": {"last_seq": added, "message_count": added}},
+                return_document=ReturnDocument.BEFORE,
+            )
+            if taken is not None:
+                return {**taken, **branch}
+        raise NotFound("There is no such conversation.")
+
     async def _begin(self, before: Document, acceptance: Acceptance) -> Accepted:
         """Store the run and its user message in the conversation whose lease was taken."""
         run, message = acceptance.run, acceptance.message
         run.status, run.started_at = RunStatus.RUNNING, utc_now()
         await self._collections.runs.insert_one(from_run(run, None))
+        conversation = to_conversation(before)
+        conversation.active_run_id = run.id
+        if message is None:
+            return Accepted(run, conversation)
         if not await insert(self._collections, before, [message]):
             await self._collections.runs.delete_one({"_id": run.id})
             await self._release(run)
             raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
-        conversation = to_conversation(before)
-        conversation.active_run_id, conversation.head_message_id = run.id, message.id
+        conversation.head_message_id = message.id
         conversation.message_count += 1
         conversation.last_seq = message.seq or 0
         return Accepted(run, conversation, message)
@@ -272,7 +317,7 @@ class MongoRuns:
             {"$set": changes},
             return_document=ReturnDocument.AFTER,
         )
-        return None if mended is None or run is None or over else Accepted(run, to_conversation(mended))
+        return None if mended is None or run is None or over else Accepted(run, to_conversation(mended), resumes=True)
 
     async def _last_message(self, conversation_id: str) -> tuple[int, str | None]:
         """The `seq` and id of the newest message that is really there."""

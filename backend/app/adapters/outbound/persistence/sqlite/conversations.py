@@ -8,20 +8,20 @@ from app.adapters.outbound.persistence.rows import decode_cursor, dump, encode_c
 from app.adapters.outbound.persistence.sqlite.database import Database
 from app.adapters.outbound.persistence.sqlite.messages import insert_message
 from app.adapters.outbound.persistence.sqlite.rows import SEQ_BITS, to_conversation
-from app.core.domain.conversation import Conversation
-from app.core.domain.errors import NotFound
+from app.core.domain.conversation import Conversation, go_on_from
+from app.core.domain.errors import ConversationBusy, NotFound
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message
 from app.core.domain.time import to_micros, utc_now
-from app.core.ports import ConversationPage
+from app.core.ports import ConversationPage, Place
 
 _INSERT = """
     INSERT INTO conversations
-        (id, user_id, title, model, system_prompt, head_message_id, spans, message_count, archived, pinned,
-         created_at, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
+        (id, user_id, title, model, system_prompt, head_message_id, last_seq, spans, forks, tool_approval,
+         message_count, archived, pinned, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
 """
-_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned")
+_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval")
 
 
 class SqliteConversations:
@@ -76,6 +76,8 @@ class SqliteConversations:
 
     async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
         chosen = {key: changes[key] for key in _SETTABLE if key in changes}
+        if "tool_approval" in chosen:
+            chosen["tool_approval"] = dump(chosen["tool_approval"]) if chosen["tool_approval"] else None
         assignments = "".join(f"{key} = ?, " for key in chosen)
         query = f"UPDATE conversations SET {assignments} updated_at = ? WHERE id = ? AND user_id = ? RETURNING *"
         values = [*chosen.values(), to_micros(utc_now()), conversation_id, user_id]
@@ -92,13 +94,30 @@ class SqliteConversations:
         values = (n, to_micros(utc_now()), conversation_id)
         await self._database.write(lambda connection: connection.execute(query, values))
 
+    async def move(self, conversation_id: str, user_id: str, head: Place) -> Conversation | None:
+        def job(connection: sqlite3.Connection) -> sqlite3.Row | None:
+            row = find(connection, conversation_id, user_id)
+            if row is None:
+                return None
+            if row["active_run_id"]:
+                raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
+            go_on(connection, row, head)
+            return find(connection, conversation_id, user_id)
+
+        row = await self._database.write(job)
+        return None if row is None else to_conversation(row)
+
+    async def ids(self, *, limit: int, after: str = "") -> Sequence[tuple[str, str]]:
+        query = "SELECT id, user_id FROM conversations WHERE id > ? ORDER BY id LIMIT ?"
+        rows = await self._database.read(lambda connection: connection.execute(query, (after, limit)).fetchall())
+        return [(row["id"], row["user_id"]) for row in rows]
+
     async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
         def job(connection: sqlite3.Connection) -> Conversation:
             taken = is_taken(connection, conversation.id)
-            kept = conversation.model_copy(update={"id": new_id()}) if taken else conversation
+            kept = conversation.model_copy(update={"id": new_id()} if taken else None)
+            kept.last_seq = (messages[-1].seq or 0) if messages else 0
             number = insert_conversation(connection, kept)
-            last_seq = (messages[-1].seq or 0) if messages else 0
-            connection.execute("UPDATE conversations SET last_seq = ? WHERE number = ?", (last_seq, number))
             for message in messages:
                 insert_message(connection, number, message)
             return kept
@@ -126,7 +145,10 @@ def insert_conversation(connection: sqlite3.Connection, conversation: Conversati
         conversation.model,
         conversation.system_prompt,
         conversation.head_message_id,
+        conversation.last_seq,
         dump(conversation.spans),
+        dump(conversation.forks),
+        dump(conversation.tool_approval) if conversation.tool_approval else None,
         conversation.message_count,
         conversation.archived,
         conversation.pinned,
@@ -134,6 +156,15 @@ def insert_conversation(connection: sqlite3.Connection, conversation: Conversati
         to_micros(conversation.updated_at),
     )
     return connection.execute(_INSERT, values).fetchone()[0]
+
+
+def go_on(connection: sqlite3.Connection, row: sqlite3.Row, head: Place) -> None:
+    """Make the branch that ends in `head` the active one of the conversation `row`."""
+    forks, spans = go_on_from(to_conversation(row), head.seq)
+    connection.execute(
+        "UPDATE conversations SET forks = ?, spans = ?, head_message_id = ?, updated_at = ? WHERE number = ?",
+        (dump(forks), dump(spans), head.message_id, to_micros(utc_now()), row["number"]),
+    )
 
 
 def _words_begin(title: str | None, word: str) -> bool:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import orjson
 
-from app.adapters.outbound.persistence.rows import join_content, load
+from app.adapters.outbound.persistence.rows import join_content, load, load_options
 from app.core.domain.conversation import Conversation
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunStatus
@@ -35,6 +35,8 @@ def to_conversation(row: sqlite3.Row) -> Conversation:
         head_message_id=row["head_message_id"],
         last_seq=row["last_seq"],
         spans=orjson.loads(row["spans"]),
+        forks=orjson.loads(row["forks"]),
+        tool_approval=load(row["tool_approval"]) or {},
         created_at=from_micros(row["created_at"]),
         updated_at=from_micros(row["updated_at"]),
     )
@@ -65,6 +67,7 @@ def to_run(row: sqlite3.Row, conversation_id: str) -> Run:
         message_id=row["message_id"],
         answer_id=row["answer_id"],
         request=load(row["request"]) or {},
+        **load_options(row["options"]),
         last_message_id=row["last_message_id"],
         finish_reason=row["finish_reason"],
         usage=load(row["usage"]),

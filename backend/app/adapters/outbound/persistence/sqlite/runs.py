@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from app.adapters.outbound.persistence.rows import dump
-from app.adapters.outbound.persistence.sqlite.conversations import find, insert_conversation, is_taken
+from app.adapters.outbound.persistence.rows import dump, dump_options
+from app.adapters.outbound.persistence.sqlite.conversations import find, go_on, insert_conversation, is_taken
 from app.adapters.outbound.persistence.sqlite.database import Database
 from app.adapters.outbound.persistence.sqlite.messages import Tip, append
 from app.adapters.outbound.persistence.sqlite.rows import to_conversation, to_run
@@ -17,6 +17,9 @@ from app.core.domain.time import from_micros, to_micros, utc_now
 from app.core.ports import Acceptance, Accepted, Lease, Step
 
 _RUN = "SELECT runs.*, conversations.id AS conversation_id FROM runs JOIN conversations ON conversations.number = conversation"
+
+NOBODY = ""
+"""The owner of a lease that nobody holds, because its run waits for an answer from outside."""
 
 _ID_TAKEN = "A message with this id is in the conversation already. Use a new id."
 _MESSAGE = "SELECT 1 FROM messages WHERE conversation = ? AND id = ?"
@@ -47,11 +50,23 @@ class SqliteRuns:
         row = await self._database.read(lambda connection: connection.execute(query, values).fetchone())
         return None if row is None else to_run(row, row["conversation_id"])
 
-    async def active(self, conversation_id: str) -> Run | None:
-        query = f"{_RUN} WHERE runs.id = (SELECT active_run_id FROM conversations WHERE id = ?)"
+    async def of_conversation(self, conversation_id: str) -> Sequence[Run]:
+        query = f"{_RUN} WHERE conversations.id = ? ORDER BY runs.created_at, runs.id"
         values = (conversation_id,)
-        row = await self._database.read(lambda connection: connection.execute(query, values).fetchone())
-        return None if row is None else to_run(row, row["conversation_id"])
+        rows = await self._database.read(lambda connection: connection.execute(query, values).fetchall())
+        return [to_run(row, conversation_id) for row in rows]
+
+    async def take(self, run_id: str, user_id: str, lease: Lease) -> Accepted | None:
+        def job(connection: sqlite3.Connection) -> Accepted | None:
+            query = "UPDATE runs SET status = 'running' WHERE id = ? AND user_id = ? AND status = 'waiting'"
+            if not connection.execute(query, (run_id, user_id)).rowcount:
+                return None
+            run = connection.execute(f"{_RUN} WHERE runs.id = ?", (run_id,)).fetchone()
+            _lease(connection, run["conversation"], lease)
+            conversation = to_conversation(_row(connection, run["conversation"]))
+            return Accepted(to_run(run, conversation.id), conversation)
+
+        return await self._database.write(job)
 
     async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:
         def job(connection: sqlite3.Connection) -> sqlite3.Row | None:
@@ -74,15 +89,13 @@ class SqliteRuns:
         def job(connection: sqlite3.Connection) -> list[Accepted]:
             claimed: list[Accepted] = []
             rows = connection.execute(
-                "SELECT * FROM conversations WHERE active_run_id IS NOT NULL AND lease_owner <> ?", (lease.owner,)
+                "SELECT * FROM conversations WHERE active_run_id IS NOT NULL AND lease_owner NOT IN (?, ?)",
+                (lease.owner, NOBODY),
             ).fetchall()
             for row in rows:
-                connection.execute(
-                    "UPDATE conversations SET lease_owner = ?, lease_expires_at = ? WHERE number = ?",
-                    (lease.owner, to_micros(lease.expires_at), row["number"]),
-                )
+                _lease(connection, row["number"], lease)
                 run = connection.execute(f"{_RUN} WHERE runs.id = ?", (row["active_run_id"],)).fetchone()
-                claimed.append(Accepted(to_run(run, row["id"]), to_conversation(row)))
+                claimed.append(Accepted(to_run(run, row["id"]), to_conversation(row), resumes=True))
             idle = connection.execute(
                 "SELECT * FROM conversations WHERE active_run_id IS NULL"
                 " AND number IN (SELECT conversation FROM runs WHERE place_in_queue IS NOT NULL)"
@@ -96,19 +109,20 @@ class SqliteRuns:
 def _accept(connection: sqlite3.Connection, acceptance: Acceptance) -> Accepted:
     run, message = acceptance.run, acceptance.message
     earlier = connection.execute(
-        f"{_RUN} WHERE runs.user_id = ? AND message_id = ?", (run.user_id, message.id)
+        f"{_RUN} WHERE runs.user_id = ? AND message_id = ?", (run.user_id, run.message_id)
     ).fetchone()
     if earlier is not None:
         first = to_run(earlier, earlier["conversation_id"])
         return Accepted(first, to_conversation(_row(connection, earlier["conversation"])), is_new=False)
 
     conversation, tip = _conversation_for(connection, acceptance)
-    if conversation.active_run_id and acceptance.on_busy is OnBusy.REJECT:
+    waiting = acceptance.create is None and _has_queue(connection, tip.number)
+    idle = conversation.active_run_id is None and not waiting
+    if not idle and acceptance.on_busy is OnBusy.REJECT:
         raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
-    idle = conversation.active_run_id is None
-    if idle and not (acceptance.create is None and _has_queue(connection, tip.number)):
+    if idle:
         return _begin(connection, conversation, tip, run, message, acceptance.lease)
-    if connection.execute(_MESSAGE, (tip.number, message.id)).fetchone() is not None:
+    if connection.execute(_MESSAGE, (tip.number, run.message_id)).fetchone() is not None:
         raise InvalidFrame(_ID_TAKEN)
     run.status = RunStatus.QUEUED
     _insert_run(connection, tip.number, run, place_in_queue=0 if acceptance.on_busy is OnBusy.INTERRUPT else 1)
@@ -124,17 +138,26 @@ def _conversation_for(connection: sqlite3.Connection, acceptance: Acceptance) ->
     row = find(connection, acceptance.run.conversation_id, acceptance.run.user_id)
     if row is None:
         raise NotFound("There is no such conversation.")
+    if acceptance.go_on_from is not None and not row["active_run_id"]:
+        go_on(connection, row, acceptance.go_on_from)
+        row = _row(connection, row["number"])
     return to_conversation(row), Tip.of(row)
 
 
 def _begin(
-    connection: sqlite3.Connection, conversation: Conversation, tip: Tip, run: Run, message: Message, lease: Lease
+    connection: sqlite3.Connection,
+    conversation: Conversation,
+    tip: Tip,
+    run: Run,
+    message: Message | None,
+    lease: Lease,
 ) -> Accepted:
     """Store the user message and its run, and take the lease of the idle conversation."""
-    before = tip.last_seq
-    append(connection, tip, [message])
-    if tip.last_seq == before:
-        raise InvalidFrame(_ID_TAKEN)
+    if message is not None:
+        before = tip.last_seq
+        append(connection, tip, [message])
+        if tip.last_seq == before:
+            raise InvalidFrame(_ID_TAKEN)
     run.status, run.started_at = RunStatus.RUNNING, utc_now()
     _insert_run(connection, tip.number, run, place_in_queue=None)
     _move(connection, tip, run.id, lease)
@@ -181,7 +204,7 @@ def _commit(connection: sqlite3.Connection, step: Step) -> bool:
     append(connection, tip, step.messages)
     connection.execute(
         "UPDATE runs SET status = ?, answer_id = ?, last_message_id = ?, finish_reason = ?, usage = ?, error = ?,"
-        " last_seq = ?, outline = ?, ended_at = ? WHERE id = ?",
+        " last_seq = ?, outline = ?, options = ?, ended_at = ? WHERE id = ?",
         (
             run.status.value,
             run.answer_id,
@@ -191,6 +214,7 @@ def _commit(connection: sqlite3.Connection, step: Step) -> bool:
             dump(run.error) if run.error else None,
             run.last_seq,
             dump(run.outline),
+            dump_options(run),
             None if run.ended_at is None else to_micros(run.ended_at),
             run.id,
         ),
@@ -198,8 +222,16 @@ def _commit(connection: sqlite3.Connection, step: Step) -> bool:
     if run.status.ended:
         _move(connection, tip, None, None)
         return _has_queue(connection, tip.number)
-    _move(connection, tip, run.id, Lease(row["lease_owner"], from_micros(row["lease_expires_at"])))
+    owner = NOBODY if run.status is RunStatus.WAITING else row["lease_owner"]
+    _move(connection, tip, run.id, Lease(owner, from_micros(row["lease_expires_at"])))
     return False
+
+
+def _lease(connection: sqlite3.Connection, number: int, lease: Lease) -> None:
+    connection.execute(
+        "UPDATE conversations SET lease_owner = ?, lease_expires_at = ? WHERE number = ?",
+        (lease.owner, to_micros(lease.expires_at), number),
+    )
 
 
 def _has_queue(connection: sqlite3.Connection, number: int) -> bool:
@@ -242,7 +274,7 @@ def _moved(conversation: Conversation, tip: Tip, run_id: str) -> Conversation:
 def _insert_run(connection: sqlite3.Connection, number: int, run: Run, place_in_queue: int | None) -> None:
     connection.execute(
         "INSERT INTO runs (id, conversation, user_id, message_id, status, place_in_queue, model, answer_id, request,"
-        " last_seq, outline, created_at, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " options, last_seq, outline, created_at, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run.id,
             number,
@@ -253,6 +285,7 @@ def _insert_run(connection: sqlite3.Connection, number: int, run: Run, place_in_
             run.model,
             run.answer_id,
             dump(run.request) if run.status is RunStatus.QUEUED else None,
+            dump_options(run),
             run.last_seq,
             dump(run.outline),
             to_micros(run.created_at),

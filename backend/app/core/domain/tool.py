@@ -1,0 +1,46 @@
+"""Tools: where a call runs, and whether somebody must agree to it first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+ALL_TOOLS = "*"
+
+
+class Executor(StrEnum):
+    """Who runs a tool."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class Approval(StrEnum):
+    """Whether a tool may run: at once, when the user agrees, or never."""
+
+    AUTO = "auto"
+    ASK = "ask"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class CallTraits:
+    """What a client is told of a call beside its name and arguments."""
+
+    executor: Executor = Executor.SERVER
+    needs_approval: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPolicy:
+    """Which tools need approval: what the conversation says, before what the settings say."""
+
+    settings: Mapping[str, Approval]
+    conversation: Mapping[str, Approval]
+
+    def of(self, name: str) -> Approval:
+        """The policy of the tool `name`."""
+        for rules in (self.conversation, self.settings):
+            for key in (name, ALL_TOOLS):
+                if key in rules:
+                    return rules[key]
+        return Approval.AUTO
