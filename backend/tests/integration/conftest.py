@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from app.adapters.inbound.server import Server
+from app.bootstrap import open_store
+from app.core.services.checker import check_all
 from app.main import create_app
 from app.settings import Settings
 from tests.client import Service
@@ -62,8 +64,9 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-async def start(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Start]:
-    """Starts services on the same data folder; all are stopped with the test."""
+async def start(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstream) -> AsyncIterator[Start]:
+    """Starts services on the same data folder; all are stopped with the test, and what they stored is checked."""
+    stores: dict[str, Settings] = {}
     async with AsyncExitStack() as stack:
 
         async def begin(**changes: Any) -> Service:
@@ -76,9 +79,20 @@ async def start(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Start]:
                 "system_prompt": "",
                 **changes,
             }
-            return await stack.enter_async_context(serve(Settings(_env_file=None, **given)))
+            settings = Settings(_env_file=None, **given)
+            service = await stack.enter_async_context(serve(settings))
+            stores[f"{settings.mongodb_database}@{settings.mongodb_url or settings.data_dir}"] = settings
+            return service
 
         yield begin
+    if request.node.get_closest_marker("imports_broken_history"):
+        return
+    for settings in stores.values():
+        store = await open_store(settings)
+        try:
+            assert [violation async for violation in check_all(store)] == []
+        finally:
+            await store.close()
 
 
 @pytest.fixture

@@ -279,6 +279,7 @@ async def test_bare_messages_are_imported_in_order(service: Service, upstream: U
     assert [m["role"] for m in upstream.requests[-1]["messages"]] == ["user", "assistant", "tool", "assistant", "user"]
 
 
+@pytest.mark.imports_broken_history
 async def test_a_broken_history_is_repaired_for_the_model(service: Service, upstream: Upstream):
     broken = [
         BARE[0],

@@ -114,6 +114,7 @@ class _Driven:
     """A run that this process drives, or that waits here for its turn.
 
     Attributes:
+        ready: set once it is known which calls are open.
         gate: held while an answer to an open call is stored, and while it is decided whether the run has to wait.
         answers: answers that came with the run.
     """
@@ -121,6 +122,7 @@ class _Driven:
     recorder: TurnRecorder
     task: asyncio.Task[None] | None = None
     cancelling: bool = False
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     answers: list[Answer] = field(default_factory=list[Answer])
     policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
@@ -259,6 +261,7 @@ class RunService:
             run = await self.get(user, run_id)
             driven = self._driven.get(run_id)
             if driven is not None and driven.task is not None:
+                await driven.ready.wait()
                 async with driven.gate:
                     if self._driven.get(run_id) is driven:
                         await self._apply(driven, answer)
@@ -380,6 +383,8 @@ class RunService:
             self._driven[run.id] = driven
             if run.last_seq == 0 and begin is _Begin.FRESH:
                 driven.recorder.accepted(queued=True)
+        elif driven.recorder.run is not run:
+            run.outline = driven.recorder.run.outline  # it has been told here that it is accepted
         driven.recorder.run = run
         driven.answers.extend(answers)
         driven.policy = self._policy(accepted.conversation)
@@ -412,6 +417,7 @@ class RunService:
         except LeaseLost:
             logger.warning("run %s was taken over by another process", run.id)
         finally:
+            driven.ready.set()
             if self._driven.get(run.id) is driven:
                 del self._driven[run.id]
         if recorder.queue_behind and not self._closing:
@@ -434,7 +440,9 @@ class RunService:
                 budget=self._limits.context_tokens,
                 newest=newest,
             )
-            recorder.has_open(open_calls(history))
+            if not driven.ready.is_set():
+                recorder.has_open(open_calls(history))
+                driven.ready.set()
             if begin is _Begin.AFTER_A_CRASH:
                 recorder.resumed()
             if begin is _Begin.WITH_AN_ANSWER and driven.cancelling:

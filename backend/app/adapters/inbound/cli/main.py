@@ -71,6 +71,16 @@ def chat(
 
 
 @app.command()
+def check(
+    data_dir: Annotated[Path | None, typer.Option(help="The data folder to check. [DATA_DIR, ./data]")] = None,
+) -> None:
+    """Check that what is stored keeps every promise of the service."""
+    from app.adapters.inbound.cli.check import run
+
+    raise typer.Exit(run(data_dir))
+
+
+@app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
