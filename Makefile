@@ -6,7 +6,7 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup run chat test lint format bench clean
+.PHONY: help setup run chat test torture lint format bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -29,6 +29,9 @@ chat: setup ## Talk to the running service in this terminal
 
 test: setup ## Run all tests
 	@$(BIN)/python -m pytest -n auto --dist worksteal
+
+torture: setup ## Kill the service 200 times in the middle of turns, and check what is left
+	@TORTURE=200 $(BIN)/python -m pytest backend/tests/e2e/test_crash.py -s
 
 lint: setup ## Check format, style, types and layers
 	@$(BIN)/ruff format --check .

@@ -14,7 +14,7 @@ from app.adapters.outbound.persistence.sqlite import open_sqlite
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
 from app.adapters.outbound.token_file import load_or_make_token
-from app.core.ports import IAgent, ITurnRecorder, Store, Turn
+from app.core.ports import IAgent, IRunCommands, IRunLog, ITurnRecorder, NoOtherProcess, Store, Turn
 from app.core.services.accounts import IAccounts, LocalAccounts, OpenAccounts
 from app.core.services.history import HistoryService
 from app.core.services.runs import RunLimits, RunService
@@ -42,32 +42,53 @@ async def run_application(
     """
     store = await open_store(settings)
     try:
-        agent = WarmingAgent(catalog, settings.max_tool_rounds)
-        log = MeteredRunLog(MemoryRunLog())
-        limits = RunLimits(
-            context_tokens=settings.context_tokens,
-            system_prompt=settings.system_prompt,
-            max_runs=settings.max_runs,
-            tool_approval=settings.tool_approval,
-        )
-        runs = RunService(store, log, agent, catalog, limits)
-        services = Services(
-            runs=runs,
-            history=HistoryService(store, catalog),
-            catalog=catalog,
-            accounts=accounts,
-            store=store,
-        )
-        agent.begin()
-        await runs.start()
-        try:
-            yield Application(services, WebSocketHandler(runs))
-        finally:
-            await runs.stop()
-            await agent.stop()
-            await catalog.close()
+        async with _run_log(settings) as (log, commands):
+            agent = WarmingAgent(catalog, settings.max_tool_rounds)
+            limits = RunLimits(
+                context_tokens=settings.context_tokens,
+                system_prompt=settings.system_prompt,
+                max_runs=settings.max_runs,
+                tool_approval=settings.tool_approval,
+            )
+            runs = RunService(store, MeteredRunLog(log), agent, catalog, limits, commands)
+            services = Services(
+                runs=runs,
+                history=HistoryService(store, catalog),
+                catalog=catalog,
+                accounts=accounts,
+                store=store,
+            )
+            agent.begin()
+            await runs.start()
+            try:
+                yield Application(services, WebSocketHandler(runs))
+            finally:
+                await runs.stop()
+                await agent.stop()
+                await catalog.close()
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def _run_log(settings: Settings) -> AsyncGenerator[tuple[IRunLog, IRunCommands]]:
+    """Where run events are kept, and the way to other servers: Redis where it is configured, else this process alone.
+
+    Raises:
+        StorageUnavailable: Redis does not answer.
+    """
+    if settings.redis_url is None:
+        yield MemoryRunLog(), NoOtherProcess()
+        return
+    from app.adapters.outbound.run_log.redis import RedisCommands, RedisRunLog, connect
+
+    client = await connect(settings.redis_url.get_secret_value())
+    log, commands = RedisRunLog(client), RedisCommands(client)
+    try:
+        yield log, commands
+    finally:
+        await commands.close()
+        await log.close()
 
 
 def make_accounts(settings: Settings) -> tuple[IAccounts, str | None]:

@@ -84,6 +84,10 @@ class Settings(BaseSettings):
         default=MongoDriver.MOTOR, description="`motor`, or `pymongo` for PyMongo's own async client."
     )
 
+    redis_url: OptionalSecret = Field(
+        default=None, description="Redis, for several servers on one MongoDB; run events stay in memory when not set."
+    )
+
     default_model: OptionalText = Field(
         default=None,
         description="The model that answers when none is named; the first provider with a key, else `demo@offline`.",

@@ -76,11 +76,17 @@ class Answer:
         self._request.transport.abort()
 
 
+async def echo(answer: Answer) -> None:
+    """What is said where a test has nothing else to say."""
+    await answer.say("You said: ", str(answer.last["content"]))
+
+
 class Upstream:
-    """The server. Answers take one script after the other; without any it echoes."""
+    """The server. Answers take one script after the other; without any they take the default."""
 
     def __init__(self) -> None:
         self.scripts: list[Script] = []
+        self.default: Script = echo
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.closed_early = asyncio.Event()
@@ -115,10 +121,8 @@ class Upstream:
         self.headers.append(dict(request.headers))
         answer = Answer(request, body)
         try:
-            if self.scripts:
-                await self.scripts.pop(0)(answer)
-            else:
-                await answer.say("You said: ", str(answer.last["content"]))
+            script = self.scripts.pop(0) if self.scripts else self.default
+            await script(answer)
         except asyncio.CancelledError:
             self.closed_early.set()
             raise

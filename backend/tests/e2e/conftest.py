@@ -25,7 +25,7 @@ class Command:
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [COMMAND, "serve", "--port", "0", *arguments],
+            [COMMAND, "serve", *(() if "--port" in arguments else ("--port", "0")), *arguments],
             cwd=folder,
             env={**clean_environment(), **environment},
             stdout=subprocess.PIPE,

@@ -31,8 +31,7 @@ async def run_turn(
     accepted = await store.runs.accept(Acceptance(run, message, OnBusy.QUEUE, lease, create=conversation))
     run = accepted.run
     recorder = TurnRecorder(run, "me", store.runs, log)
-    recorder.accepted(queued=False)
-    recorder.started(accepted.message)
+    recorder.tell(accepted.message)
     for number, (reasoning, text, progress) in enumerate(rounds):
         answer_id = recorder.begin_answer()
         for piece in reasoning:
@@ -60,7 +59,7 @@ async def run_turn(
     answer_id = recorder.begin_answer()
     if reset:
         recorder.text("void")
-        recorder.resumed()
+        await recorder.resumed()
         answer_id = recorder.begin_answer()
     for piece in last:
         recorder.text(piece)

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.core.domain.ids import new_id
+from app.core.domain.message import Message
 from app.core.domain.time import utc_now
 
 OutlineEntry = list[Any]
@@ -79,6 +80,32 @@ class Run(BaseModel):
     def user_message_id(self) -> str:
         """The user message that the run answers."""
         return self.input_id or self.message_id
+
+    def enqueue(self) -> None:
+        """The run is accepted, and waits behind another."""
+        self.status = RunStatus.QUEUED
+        self._note("accepted", {"message_id": self.user_message_id, "queued": True})
+
+    def begin(self, message: Message | None) -> None:
+        """The run's turn begins; `message` is the user message that begins it, where it has one of its own.
+
+        Its first events are the same whoever tells them, so they stand in the outline before anybody does.
+        """
+        self.status, self.started_at = RunStatus.RUNNING, utc_now()
+        if not self.outline:
+            self._note("accepted", {"message_id": self.user_message_id, "queued": False})
+        self._note("started", {"model": self.model})
+        if message is not None:
+            self._note("message", message.id)
+
+    def cancel_in_queue(self) -> None:
+        """The run ends before its turn came."""
+        self.status, self.ended_at = RunStatus.CANCELLED, utc_now()
+        self._note("cancelled", {})
+
+    def _note(self, kind: str, what: Any) -> None:
+        self.last_seq += 1
+        self.outline.append([self.last_seq, kind, what])
 
     def to_wire(self) -> dict[str, Any]:
         """The run as every JSON surface shows it."""

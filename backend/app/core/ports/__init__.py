@@ -1,6 +1,7 @@
 """What the application needs from outside, as protocols: adapters implement them, the bootstrap chooses."""
 
 from app.core.ports.agent import IAgent, ITurnRecorder, Turn
+from app.core.ports.commands import IRunCommands, NoOtherProcess
 from app.core.ports.llm import IAnswerSink, IChatModel, ILLMProvider, IModelCatalog, ModelInfo
 from app.core.ports.repositories import (
     Acceptance,
@@ -28,12 +29,14 @@ __all__ = [
     "ILLMProvider",
     "IMessageRepository",
     "IModelCatalog",
+    "IRunCommands",
     "IRunFeed",
     "IRunLog",
     "IRunRepository",
     "ITurnRecorder",
     "Lease",
     "ModelInfo",
+    "NoOtherProcess",
     "Place",
     "Step",
     "Store",

@@ -45,6 +45,10 @@ class IRunLog(Protocol):
         """
         ...
 
+    def release(self, run_id: str) -> None:
+        """This process does not drive the run any more, though it has not ended: whoever goes on with it writes its events."""
+        ...
+
     async def follow_rest(self, run_id: str, wake: Callable[[], None]) -> tuple[int, IRunFeed]:
         """A feed of all that the log has of a run that has not ended, and of all that will come.
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
@@ -34,9 +34,11 @@ from app.core.ports import (
     Accepted,
     IAgent,
     IModelCatalog,
+    IRunCommands,
     IRunFeed,
     IRunLog,
     Lease,
+    NoOtherProcess,
     Place,
     Store,
     Turn,
@@ -131,7 +133,16 @@ class _Driven:
 class RunService:
     """Accepts messages, and owns every run of this process until it ends or is handed on."""
 
-    def __init__(self, store: Store, log: IRunLog, agent: IAgent, catalog: IModelCatalog, limits: RunLimits) -> None:
+    def __init__(
+        self,
+        store: Store,
+        log: IRunLog,
+        agent: IAgent,
+        catalog: IModelCatalog,
+        limits: RunLimits,
+        commands: IRunCommands | None = None,
+    ) -> None:
+        self._commands = commands or NoOtherProcess()
         self._store = store
         self._log = log
         self._agent = agent
@@ -151,6 +162,7 @@ class RunService:
 
     async def start(self) -> None:
         """Take over the runs that a process before this one left, and keep the leases of our own."""
+        self._commands.listen(self._obey)
         await self._claim()
         self._keeper = asyncio.create_task(self._keep_leases(), name="leases")
 
@@ -272,7 +284,9 @@ class RunService:
             _check_answer(run, {call["id"]: call for call in await self._open_calls(conversation)}, policy, answer)
             accepted = await self._store.runs.take(run_id, user.id, self._lease())
             if accepted is None:
-                raise NotFound(_NO_OPEN_CALL)
+                if not await self._commands.send({"run_id": run_id, **_as_command(answer)}):
+                    raise NotFound(_NO_OPEN_CALL)
+                return run
             self._drive(accepted, _Begin.WITH_AN_ANSWER, answer)
             return run
 
@@ -287,7 +301,8 @@ class RunService:
         if feed is not None:
             return feed
         conversation = await self._conversation(user, run.conversation_id)
-        if run_id not in self._driven:
+        driven = self._driven.get(run_id)
+        if driven is None or driven.task is None:
             run = await self._stored(user, run_id)
             if run.status.ended:
                 return await replay(self._store.messages, conversation, run, after)
@@ -327,10 +342,12 @@ class RunService:
             return run
         queued = await self._store.runs.cancel_queued(run_id, user.id)
         if queued is None:
+            if not run.status.ended:
+                await self._commands.send({"run_id": run_id, "cancel": True})
             return run
-        if driven is not None:
-            driven.recorder.emit("cancelled")
-            del self._driven[run_id]
+        self._driven.pop(run_id, None)
+        recorder = TurnRecorder(queued, self._owner, self._store.runs, self._log)
+        recorder.tell(None, after=1)
         return queued
 
     async def cancel_conversation(self, user: User, conversation: Conversation) -> None:
@@ -368,10 +385,11 @@ class RunService:
     def _begin(self, accepted: Accepted) -> None:
         """Tell that a run is accepted, and drive it if its turn has come."""
         recorder = TurnRecorder(accepted.run, self._owner, self._store.runs, self._log)
-        queued = accepted.run.status is RunStatus.QUEUED
-        recorder.accepted(queued=queued)
+        recorder.tell(accepted.message)
         self._driven[accepted.run.id] = _Driven(recorder)
-        if not queued:
+        if accepted.run.status is RunStatus.QUEUED:
+            self._log.release(accepted.run.id)
+        else:
             self._drive(accepted, _Begin.FRESH)
 
     def _drive(self, accepted: Accepted, begin: _Begin, *answers: Answer) -> _Driven:
@@ -381,11 +399,11 @@ class RunService:
         if driven is None:
             driven = _Driven(TurnRecorder(run, self._owner, self._store.runs, self._log))
             self._driven[run.id] = driven
-            if run.last_seq == 0 and begin is _Begin.FRESH:
-                driven.recorder.accepted(queued=True)
+            if begin is _Begin.FRESH:
+                driven.recorder.tell(accepted.message)
         elif driven.recorder.run is not run:
-            run.outline = driven.recorder.run.outline  # it has been told here that it is accepted
-        driven.recorder.run = run
+            driven.recorder.run = run
+            driven.recorder.tell(accepted.message, after=1)  # it has been told here that it is accepted
         driven.answers.extend(answers)
         driven.policy = self._policy(accepted.conversation)
         driven.task = asyncio.create_task(self._run(driven, accepted, begin), name=f"run {run.id}")
@@ -416,6 +434,7 @@ class RunService:
                 await recorder.failed(describe(error))
         except LeaseLost:
             logger.warning("run %s was taken over by another process", run.id)
+            self._log.release(run.id)
         finally:
             driven.ready.set()
             if self._driven.get(run.id) is driven:
@@ -427,8 +446,6 @@ class RunService:
         """Run the agent until the run has ended, or waits for an answer."""
         recorder, run = driven.recorder, driven.recorder.run
         conversation, newest = accepted.conversation, accepted.message
-        if begin is _Begin.FRESH:
-            recorder.started(newest)
         if newest is not None and conversation.title is None:
             await self._store.conversations.update(run.conversation_id, run.user_id, {"title": title_from(newest.text)})
         while True:
@@ -444,7 +461,7 @@ class RunService:
                 recorder.has_open(open_calls(history))
                 driven.ready.set()
             if begin is _Begin.AFTER_A_CRASH:
-                recorder.resumed()
+                await recorder.resumed()
             if begin is _Begin.WITH_AN_ANSWER and driven.cancelling:
                 await recorder.cancelled()
                 return
@@ -498,6 +515,7 @@ class RunService:
                 return False
             await recorder.wait()
             del self._driven[run.id]
+            self._log.release(run.id)
             return True
 
     async def _apply(self, driven: _Driven, answer: Answer) -> None:
@@ -540,6 +558,24 @@ class RunService:
         self._begin(accepted)
         return accepted.run
 
+    async def _obey(self, command: dict[str, Any]) -> None:
+        """Carry out what another process was asked for a run that this one drives."""
+        driven = self._driven.get(command["run_id"])
+        if driven is None or driven.task is None:
+            return
+        if command.get("cancel"):
+            if not driven.cancelling and not driven.recorder.run.status.ended:
+                driven.cancelling = True
+                driven.task.cancel()
+            return
+        await driven.ready.wait()
+        async with driven.gate:
+            if self._driven.get(command["run_id"]) is driven:
+                try:
+                    await self._apply(driven, _from_command(command))
+                except AtelierError as error:
+                    logger.info("an answer from another server changes nothing: %s", error.message)
+
     # --- leases
 
     def _lease(self) -> Lease:
@@ -563,8 +599,16 @@ class RunService:
                 if held := self._held():
                     await self._store.runs.renew(self._lease(), held)
                 await self._claim()
+                await self._drop_those_begun_elsewhere()
             except StorageUnavailable as error:
                 logger.warning("leases could not be renewed: %s", error.message)
+
+    async def _drop_those_begun_elsewhere(self) -> None:
+        """Forget runs that were queued here and whose turn another process has begun."""
+        for run_id, driven in [(key, d) for key, d in self._driven.items() if d.task is None]:
+            run = await self._store.runs.get(run_id, driven.recorder.run.user_id)
+            if driven.task is None and (run is None or run.status is not RunStatus.QUEUED):
+                self._driven.pop(run_id, None)
 
     # --- inside
 
@@ -653,6 +697,17 @@ def _check_answer(
     elif asks and said is None:
         raise InvalidFrame("That call waits for the user's approval. Send a tool_approval first.")
     return call
+
+
+def _as_command(answer: Answer) -> dict[str, Any]:
+    """An answer as a command to another process."""
+    return {"kind": type(answer).__name__, "answer": asdict(answer)}
+
+
+def _from_command(command: dict[str, Any]) -> Answer:
+    """The answer in a command of another process."""
+    kind = ToolResult if command["kind"] == ToolResult.__name__ else ToolApproval
+    return kind(**command["answer"])
 
 
 def _tool_message(run: Run, call: Mapping[str, Any], result: Any, *, is_error: bool) -> Message:

@@ -75,20 +75,26 @@ class TurnRecorder:
         else:
             self._held.append((event, fields))
 
-    def accepted(self, *, queued: bool) -> None:
-        """The user message is stored."""
-        self.emit("accepted", message_id=self.run.user_message_id, queued=queued)
+    def tell(self, message: Message | None, *, after: int = 0) -> None:
+        """Tell what the run's outline says behind event number `after`; `message` is its user message."""
+        run = self.run
+        self._seq = run.last_seq
+        for seq, kind, what in run.outline:
+            if seq > after:
+                fields = {"message": message.to_wire()} if kind == "message" and message is not None else what
+                self._log.append(RunEvent.of(run.id, run.conversation_id, seq, kind, fields))
 
-    def started(self, message: Message | None) -> None:
-        """The turn begins; `message` is the user message that it begins with."""
-        self.emit("started", model=self.run.model)
-        if message is not None:
-            self.emit("message", message=message.to_wire())
+    async def resumed(self) -> None:
+        """Another process had begun this turn: what it streamed and did not store is void.
 
-    def resumed(self) -> None:
-        """Another process had begun this turn: what it streamed and did not store is void."""
-        self._seq = next_epoch(self._seq)
-        self.emit("reset", message_id=self.run.answer_id)
+        That is stored before it is told, so that whoever takes over after this process counts on from beyond it.
+        """
+
+        def tell() -> None:
+            self._seq = next_epoch(self._seq)
+            self.emit("reset", message_id=self.run.answer_id)
+
+        await self._commit((), tell)
 
     def has_open(self, calls: Sequence[dict[str, Any]]) -> None:
         """The turn goes on from an assistant message whose `calls` have no result yet."""

@@ -44,6 +44,17 @@ class MemoryRunLog:
             return None
         return _Feed(ring, after, wake)
 
+    def release(self, run_id: str) -> None:
+        """In one process nobody else goes on with a run: what is here stays."""
+
+    def forget(self, run_id: str) -> None:
+        """Drop the events of a run; who listens to it keeps what was there."""
+        self._rings.pop(run_id, None)
+
+    def knows(self, run_id: str) -> bool:
+        """Whether events of the run are here."""
+        return run_id in self._rings
+
     async def follow_rest(self, run_id: str, wake: Callable[[], None]) -> tuple[int, IRunFeed]:
         """A feed from the first event that is here; a run of which nothing is here yet has its place kept."""
         ring = self._rings.setdefault(run_id, _Ring())

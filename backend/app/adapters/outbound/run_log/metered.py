@@ -50,6 +50,10 @@ class MeteredRunLog:
         """What the log within answers."""
         return await self._log.follow(run_id, after, wake)
 
+    def release(self, run_id: str) -> None:
+        """Pass it on."""
+        self._log.release(run_id)
+
     async def follow_rest(self, run_id: str, wake: Callable[[], None]) -> tuple[int, IRunFeed]:
         """What the log within answers."""
         return await self._log.follow_rest(run_id, wake)

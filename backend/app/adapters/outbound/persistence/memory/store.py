@@ -221,17 +221,18 @@ class _Runs:
         if acceptance.go_on_from is not None:
             record.go_on(acceptance.go_on_from)
         if message is None:
-            run.status, run.started_at = RunStatus.RUNNING, utc_now()
+            run.begin(None)
             store.all_runs[run.id] = run.model_copy(deep=True)
             record.conversation.active_run_id, record.lease = run.id, acceptance.lease
             return Accepted(run, record.conversation.model_copy(deep=True))
-        run.status = RunStatus.QUEUED
         store.all_runs[run.id] = run.model_copy(deep=True)
         record.queue.append((0 if acceptance.on_busy is OnBusy.INTERRUPT else 1, run.created_at, run.id))
         if not record.conversation.active_run_id:
             promoted = self._promote(record, acceptance.lease)
             if promoted is not None and promoted.run.id == run.id:
                 return promoted
+        run.enqueue()
+        store.all_runs[run.id] = run.model_copy(deep=True)
         return Accepted(run, record.conversation.model_copy(deep=True))
 
     def _record_for(self, acceptance: Acceptance) -> _Record:
@@ -264,7 +265,7 @@ class _Runs:
             conversation.message_count += record.append(message)
             if run.status is RunStatus.CANCELLED:
                 continue
-            run.status, run.started_at = RunStatus.RUNNING, utc_now()
+            run.begin(message)
             conversation.active_run_id, record.lease = run.id, lease
             return Accepted(run.model_copy(deep=True), conversation.model_copy(deep=True), message)
         return None
@@ -309,7 +310,7 @@ class _Runs:
         run = self._store.all_runs.get(run_id)
         if run is None or run.user_id != user_id or run.status is not RunStatus.QUEUED:
             return None
-        run.status, run.ended_at = RunStatus.CANCELLED, utc_now()
+        run.cancel_in_queue()
         return run.model_copy(deep=True)
 
     async def renew(self, lease: Lease, conversation_ids: Sequence[str]) -> None:

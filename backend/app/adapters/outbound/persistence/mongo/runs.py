@@ -31,7 +31,7 @@ from app.adapters.outbound.persistence.mongo.messages import insert, stored
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
-from app.core.domain.time import to_micros, utc_now
+from app.core.domain.time import to_micros
 from app.core.ports import Acceptance, Accepted, Lease, Place, Step
 
 _QUEUE_ORDER = [("place_in_queue", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
@@ -131,12 +131,14 @@ class MongoRuns:
 
     @guarded
     async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:
-        found = await self._collections.runs.find_one_and_update(
-            {"_id": run_id, "user_id": user_id, "status": RunStatus.QUEUED.value},
-            {"$set": {"status": RunStatus.CANCELLED.value, "ended_at": to_micros(utc_now())}},
-            return_document=ReturnDocument.AFTER,
-        )
-        return None if found is None else to_run(found)
+        mine = {"_id": run_id, "user_id": user_id, "status": RunStatus.QUEUED.value}
+        found = await self._collections.runs.find_one(mine)
+        if found is None:
+            return None
+        run = to_run(found)
+        run.cancel_in_queue()
+        changed = await self._collections.runs.update_one(mine, {"$set": run_changes(run)})
+        return run if changed.modified_count else None
 
     @guarded
     async def renew(self, lease: Lease, conversation_ids: Sequence[str]) -> None:
@@ -226,7 +228,7 @@ class MongoRuns:
     async def _begin(self, before: Document, acceptance: Acceptance) -> Accepted:
         """Store the run and its user message in the conversation whose lease was taken."""
         run, message = acceptance.run, acceptance.message
-        run.status, run.started_at = RunStatus.RUNNING, utc_now()
+        run.begin(message)
         await self._collections.runs.insert_one(from_run(run, None))
         conversation = to_conversation(before)
         conversation.active_run_id = run.id
@@ -253,7 +255,7 @@ class MongoRuns:
             if (earlier := await self._earlier(run)) is not None:
                 return await self._again(to_run(earlier))
             raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
-        run.status = RunStatus.QUEUED
+        run.enqueue()
         in_queue = 0 if acceptance.on_busy is OnBusy.INTERRUPT else 1
         await self._collections.runs.insert_one(from_run(run, in_queue))
         promoted = await self._promote(run.conversation_id, acceptance.lease)
@@ -278,7 +280,7 @@ class MongoRuns:
             await insert(self._collections, before, [message])
             cancelled = run.status is RunStatus.CANCELLED
             if not cancelled:
-                run.status, run.started_at = RunStatus.RUNNING, utc_now()
+                run.begin(message)
             await self._collections.runs.update_one(
                 {"_id": run.id}, {"$set": {"place_in_queue": None, **run_changes(run)}}
             )

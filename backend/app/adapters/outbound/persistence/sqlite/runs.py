@@ -69,15 +69,20 @@ class SqliteRuns:
         return await self._database.write(job)
 
     async def cancel_queued(self, run_id: str, user_id: str) -> Run | None:
-        def job(connection: sqlite3.Connection) -> sqlite3.Row | None:
-            changed = connection.execute(
-                "UPDATE runs SET status = 'cancelled', ended_at = ? WHERE id = ? AND user_id = ? AND status = 'queued'",
-                (to_micros(utc_now()), run_id, user_id),
+        def job(connection: sqlite3.Connection) -> Run | None:
+            query = f"{_RUN} WHERE runs.id = ? AND runs.user_id = ? AND runs.status = 'queued'"
+            row = connection.execute(query, (run_id, user_id)).fetchone()
+            if row is None:
+                return None
+            run = to_run(row, row["conversation_id"])
+            run.cancel_in_queue()
+            connection.execute(
+                "UPDATE runs SET status = ?, ended_at = ?, last_seq = ?, outline = ? WHERE id = ?",
+                (run.status.value, to_micros(run.ended_at or utc_now()), run.last_seq, dump(run.outline), run.id),
             )
-            return connection.execute(f"{_RUN} WHERE runs.id = ?", (run_id,)).fetchone() if changed.rowcount else None
+            return run
 
-        row = await self._database.write(job)
-        return None if row is None else to_run(row, row["conversation_id"])
+        return await self._database.write(job)
 
     async def renew(self, lease: Lease, conversation_ids: Sequence[str]) -> None:
         values = [(to_micros(lease.expires_at), key, lease.owner) for key in conversation_ids]
@@ -124,7 +129,7 @@ def _accept(connection: sqlite3.Connection, acceptance: Acceptance) -> Accepted:
         return _begin(connection, conversation, tip, run, message, acceptance.lease)
     if connection.execute(_MESSAGE, (tip.number, run.message_id)).fetchone() is not None:
         raise InvalidFrame(_ID_TAKEN)
-    run.status = RunStatus.QUEUED
+    run.enqueue()
     _insert_run(connection, tip.number, run, place_in_queue=0 if acceptance.on_busy is OnBusy.INTERRUPT else 1)
     return Accepted(run, conversation)
 
@@ -158,7 +163,7 @@ def _begin(
         append(connection, tip, [message])
         if tip.last_seq == before:
             raise InvalidFrame(_ID_TAKEN)
-    run.status, run.started_at = RunStatus.RUNNING, utc_now()
+    run.begin(message)
     _insert_run(connection, tip.number, run, place_in_queue=None)
     _move(connection, tip, run.id, lease)
     return Accepted(run, _moved(conversation, tip, run.id), message)
@@ -185,10 +190,11 @@ def _promote(connection: sqlite3.Connection, row: sqlite3.Row, lease: Lease) -> 
             connection.execute("UPDATE runs SET place_in_queue = NULL WHERE id = ?", (run.id,))
             _move(connection, tip, None, None)
             continue
-        run.status, run.started_at = RunStatus.RUNNING, utc_now()
+        run.begin(message)
         connection.execute(
-            "UPDATE runs SET place_in_queue = NULL, status = ?, started_at = ?, request = NULL WHERE id = ?",
-            (run.status.value, to_micros(run.started_at), run.id),
+            "UPDATE runs SET place_in_queue = NULL, status = ?, started_at = ?, request = NULL, last_seq = ?, outline = ?"
+            " WHERE id = ?",
+            (run.status.value, to_micros(run.started_at or utc_now()), run.last_seq, dump(run.outline), run.id),
         )
         _move(connection, tip, run.id, lease)
         return Accepted(run, _moved(to_conversation(row), tip, run.id), message)
