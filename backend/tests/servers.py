@@ -78,3 +78,16 @@ def mongo_server(folder: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     ):
         yield f"mongodb://127.0.0.1:{port}"
+
+
+@contextmanager
+def redis_server(folder: Path, port: int | None = None) -> Iterator[str]:
+    """A Redis of our own that keeps nothing."""
+    command = tool("redis-server")
+    if command is None:
+        missing("redis-server")
+        return
+    port = port or free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    with running([command, *options], port, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        yield f"redis://127.0.0.1:{port}/0"

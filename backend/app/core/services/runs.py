@@ -163,7 +163,7 @@ class RunService:
     async def start(self) -> None:
         """Take over the runs that a process before this one left, and keep the leases of our own."""
         self._commands.listen(self._obey)
-        await self._claim()
+        await self.look_for_lost_runs()
         self._keeper = asyncio.create_task(self._keep_leases(), name="leases")
 
     async def stop(self) -> None:
@@ -585,7 +585,8 @@ class RunService:
         """The conversations whose lease this process holds."""
         return [d.recorder.run.conversation_id for d in self._driven.values() if d.task is not None]
 
-    async def _claim(self) -> None:
+    async def look_for_lost_runs(self) -> None:
+        """Take over the runs whose process is gone, and begin those whose turn has come."""
         for accepted in await self._store.runs.claim(self._lease(), now=utc_now()):
             if accepted.run.id not in self._driven:
                 logger.info("run %s goes on after an interruption", accepted.run.id)
@@ -598,7 +599,7 @@ class RunService:
             try:
                 if held := self._held():
                     await self._store.runs.renew(self._lease(), held)
-                await self._claim()
+                await self.look_for_lost_runs()
                 await self._drop_those_begun_elsewhere()
             except StorageUnavailable as error:
                 logger.warning("leases could not be renewed: %s", error.message)
