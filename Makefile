@@ -5,6 +5,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 READY := .venv/.ready
+AI_SDK := backend/tests/ai_sdk
 
 .PHONY: help setup run chat test torture lint format bench clean
 
@@ -21,13 +22,17 @@ $(READY): pyproject.toml uv.lock
 	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --frozen --inexact
 	@touch $(READY)
 
+$(AI_SDK)/node_modules/.ready: $(AI_SDK)/package-lock.json
+	@if command -v npm >/dev/null; then cd $(AI_SDK) && npm ci --silent --no-audit --no-fund && touch node_modules/.ready; \
+	else echo "Node is missing: the tests with the AI SDK are skipped."; fi
+
 run: setup ## Start the service on http://127.0.0.1:8000
 	@exec $(BIN)/atelier serve
 
 chat: setup ## Talk to the running service in this terminal
 	@exec $(BIN)/atelier chat
 
-test: setup ## Run all tests
+test: setup $(AI_SDK)/node_modules/.ready ## Run all tests
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 torture: setup ## Kill the service 200 times in the middle of turns, and check what is left
@@ -49,4 +54,4 @@ bench: setup ## Measure turns, long histories, and the start, each against its l
 	@$(BIN)/python -m bench.start
 
 clean: ## Remove what setup made (not the data)
-	@rm -rf .venv .ruff_cache
+	@rm -rf .venv .ruff_cache $(AI_SDK)/node_modules

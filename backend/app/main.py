@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.adapters.inbound import problems
+from app.adapters.inbound.ai_sdk import routes as ai_sdk
 from app.adapters.inbound.guard import Guard
 from app.adapters.inbound.rest import conversations, login, messages, runs, system
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
@@ -53,7 +54,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
         redoc_url=None,
     )
     problems.install(app)
-    for module in (conversations, messages, runs, system, login):
+    for module in (conversations, messages, runs, system, login, ai_sdk):
         app.include_router(module.router, max_body_size=MAX_BODY_BYTES)
 
     if settings.allowed_origins:

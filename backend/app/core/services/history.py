@@ -91,6 +91,12 @@ class HistoryService:
         page = found[:-1]
         return page, page[-1].seq
 
+    async def has_message(self, user: User, conversation_id: str, message_id: str) -> bool:
+        """Whether the user has such a conversation with such a message."""
+        if await self._store.conversations.get(conversation_id, user.id) is None:
+            return False
+        return bool(await self._store.messages.get_many(conversation_id, [message_id]))
+
     async def siblings(self, user: User, conversation_id: str, message_id: str) -> Sequence[Message]:
         """The messages that have the same parent as a message, itself among them, in order.
 

@@ -75,6 +75,8 @@ def tool_result_fields(message: Message) -> dict[str, Any]:
         "content": message.content,
         "is_error": metadata.get("status") == "error",
     }
+    if metadata.get("denied"):
+        fields["denied"] = True
     if artifacts := metadata.get("artifacts"):
         fields["artifacts"] = artifacts
     return fields

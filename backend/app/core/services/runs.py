@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
@@ -50,6 +50,10 @@ from app.core.services.turn import TurnRecorder
 
 logger = logging.getLogger(__name__)
 
+QUIET_SECONDS = 15.0
+ELSEWHERE_SECONDS = 1.0
+"""How often it is looked whether a run that another process drives has come to wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunLimits:
@@ -72,7 +76,11 @@ class RunLimits:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A user message to be answered."""
+    """A user message to be answered.
+
+    Attributes:
+        create: make the conversation under the id that is given, where there is none.
+    """
 
     content: Content
     conversation_id: str | None = None
@@ -80,6 +88,7 @@ class Send:
     model: str | None = None
     on_busy: OnBusy = OnBusy.QUEUE
     client_tools: Sequence[str] = ()
+    create: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +199,12 @@ class RunService:
             EmptyInput, UnknownModel, ProviderNotConfigured, NotFound, ConversationBusy, RateLimited, StorageUnavailable.
         """
         self._check_input(send.content)
-        known = await self._conversation(user, send.conversation_id) if send.conversation_id else None
+        known = await self._known(user, send)
         model = self._catalog.check(send.model or (known.model if known else None) or self._catalog.default)
-        fresh = None if known else Conversation(user_id=user.id, title=title_from(text_of(send.content)))
+        fresh = None
+        if known is None:
+            made_id = send.conversation_id or new_id()
+            fresh = Conversation(id=made_id, user_id=user.id, title=title_from(text_of(send.content)))
         conversation_id = known.id if known else fresh.id if fresh else ""
         message = Message(
             id=send.message_id or new_id(),
@@ -219,7 +231,13 @@ class RunService:
         return accepted.run
 
     async def edit(
-        self, user: User, conversation_id: str, message_id: str, content: Content, model: str | None = None
+        self,
+        user: User,
+        conversation_id: str,
+        message_id: str,
+        content: Content,
+        model: str | None = None,
+        client_tools: Sequence[str] = (),
     ) -> Run:
         """Put `content` in the place of a user message as a new branch, and answer it.
 
@@ -238,10 +256,18 @@ class RunService:
             model=self._catalog.check(model or conversation.model or self._catalog.default),
             message_id=message.id,
             request={"content": content},
+            client_tools=list(dict.fromkeys(client_tools)),
         )
         return await self._branch(run, message, head)
 
-    async def regenerate(self, user: User, conversation_id: str, message_id: str, model: str | None = None) -> Run:
+    async def regenerate(
+        self,
+        user: User,
+        conversation_id: str,
+        message_id: str,
+        model: str | None = None,
+        client_tools: Sequence[str] = (),
+    ) -> Run:
         """Run the turn of an assistant message again, as a new branch behind the user message that it answers.
 
         Raises:
@@ -257,6 +283,7 @@ class RunService:
             model=self._catalog.check(model or conversation.model or self._catalog.default),
             message_id=new_id(),
             input_id=asked.id,
+            client_tools=list(dict.fromkeys(client_tools)),
         )
         return await self._branch(run, None, Place(asked.seq or 0, asked.id))
 
@@ -362,23 +389,40 @@ class RunService:
 
     async def wait(self, user: User, run_id: str) -> list[RunEvent]:
         """All events of a run, once it has ended or waits for the user. Going away while waiting does not stop the run."""
+        return [event async for batch in self.stream(user, run_id) for event in batch]
+
+    async def stream(self, user: User, run_id: str, after: int = 0) -> AsyncGenerator[list[RunEvent]]:
+        """The events of a run after number `after` in batches, until it has ended or waits for the user.
+
+        An empty batch means that nothing has happened for a while.
+
+        Raises:
+            NotFound: the user has no such run.
+        """
         more = asyncio.Event()
-        feed = await self.attach(user, run_id, 0, more.set)
-        events: list[RunEvent] = []
+        feed = await self.attach(user, run_id, after, more.set)
+        quiet = 0.0
         try:
             while not feed.ended:
-                batch = feed.read(1_000)
-                events.extend(batch)
-                if batch:
+                if batch := feed.read(1_000):
+                    quiet = 0.0
+                    yield batch
                     continue
                 driven = self._driven.get(run_id)
                 if driven is None and (await self._stored(user, run_id)).status is RunStatus.WAITING:
-                    break
-                await _first_of(more.wait(), driven.task if driven else None)
+                    if more.is_set():
+                        more.clear()
+                        continue
+                    return
+                patience = QUIET_SECONDS if driven is not None else ELSEWHERE_SECONDS
+                await _first_of(more.wait(), driven.task if driven else None, patience)
                 more.clear()
+                quiet += patience
+                if quiet >= QUIET_SECONDS:
+                    quiet = 0.0
+                    yield []
         finally:
             feed.close()
-        return events
 
     # --- driving
 
@@ -536,7 +580,9 @@ class RunService:
             else:
                 reason = f" The reason: {answer.reason}" if answer.reason else ""
                 refusal = f"The user refused this call.{reason}"
-                await recorder.tool_finished(_tool_message(run, call, refusal, is_error=True))
+                message = _tool_message(run, call, refusal, is_error=True)
+                message.metadata["denied"] = True
+                await recorder.tool_finished(message)
         except StorageUnavailable:
             del run.approvals[answer.tool_call_id]
             raise
@@ -624,6 +670,14 @@ class RunService:
 
     def _policy(self, conversation: Conversation) -> ApprovalPolicy:
         return ApprovalPolicy(self._limits.tool_approval, conversation.tool_approval)
+
+    async def _known(self, user: User, send: Send) -> Conversation | None:
+        """The conversation that a message is for; None where it is to be made."""
+        if send.conversation_id is None:
+            return None
+        if send.create:
+            return await self._store.conversations.get(send.conversation_id, user.id)
+        return await self._conversation(user, send.conversation_id)
 
     async def _message(
         self, user: User, conversation_id: str, message_id: str, role: MessageRole
@@ -724,10 +778,11 @@ def _tool_message(run: Run, call: Mapping[str, Any], result: Any, *, is_error: b
     )
 
 
-async def _first_of(waiting: Coroutine[Any, Any, Any], other: asyncio.Task[None] | None) -> None:
-    """Wait for `waiting`, or for `other` where there is one, whichever comes first."""
+async def _first_of(waiting: Coroutine[Any, Any, Any], other: asyncio.Task[None] | None, patience: float) -> None:
+    """Wait for `waiting`, or for `other` where there is one, whichever comes first; at most `patience` seconds."""
     mine = asyncio.ensure_future(waiting)
     try:
-        await asyncio.wait([mine, *([other] if other is not None else [])], return_when=asyncio.FIRST_COMPLETED)
+        others = [other] if other is not None else []
+        await asyncio.wait([mine, *others], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
     finally:
         mine.cancel()

@@ -1,0 +1,132 @@
+"""`POST /api/chat` and its resume and stop, as `useChat` and every other client of the AI SDK ask for them."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter
+from starlette.responses import Response, StreamingResponse
+
+from app.adapters.inbound.ai_sdk.request import ChatRequest, answers_in, content_of
+from app.adapters.inbound.ai_sdk.translate import Chunk, Translator, first_answer
+from app.adapters.inbound.content import ClientId
+from app.adapters.inbound.rest.schemas import Problem
+from app.adapters.inbound.rest.services import Atelier, Me, Services
+from app.core.domain.errors import NotFound
+from app.core.domain.event import to_json
+from app.core.domain.ids import is_client_id
+from app.core.domain.run import Run, RunStatus
+from app.core.domain.user import User
+from app.core.services.runs import Send
+
+router = APIRouter(prefix="/api/chat", tags=["AI SDK"], responses={404: {"model": Problem}})
+
+MAX_CHAT_BYTES = 16 * 1024 * 1024
+HEADERS = {"x-vercel-ai-ui-message-stream": "v1", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@router.post(
+    "",
+    max_body_size=MAX_CHAT_BYTES,
+    response_class=StreamingResponse,
+    summary="Send, answer or regenerate, and stream the turn",
+)
+async def chat(body: ChatRequest, user: Me, atelier: Atelier) -> Response:
+    """The UI message stream of the npm package `ai`. Closing the connection does not stop the run."""
+    run, after = await _begin(body, user, atelier)
+    return _stream(atelier, user, run, after)
+
+
+@router.get("/{conversation_id}/stream", response_class=StreamingResponse, summary="Take up a running turn again")
+async def resume(conversation_id: ClientId, user: Me, atelier: Atelier) -> Response:
+    """The whole turn from its beginning, and on; 204 where none runs."""
+    run = await _active(conversation_id, user, atelier)
+    if run is None or run.status is not RunStatus.RUNNING:
+        return Response(status_code=204)
+    return _stream(atelier, user, run, 0)
+
+
+@router.post("/{conversation_id}/stop", status_code=204, summary="Stop the running turn")
+async def stop(conversation_id: ClientId, user: Me, atelier: Atelier) -> Response:
+    """What was generated so far is kept and marked; nothing happens where none runs."""
+    run = await _active(conversation_id, user, atelier)
+    if run is not None:
+        await atelier.runs.cancel(user, run.id)
+    return Response(status_code=204)
+
+
+async def _begin(body: ChatRequest, user: User, atelier: Services) -> tuple[Run, int]:
+    """The run that a request begins or goes on with, and the event after which its stream begins."""
+    if body.trigger == "regenerate-message":
+        message_id = body.messageId or await _last_answer(body.id, user, atelier)
+        return await atelier.runs.regenerate(user, body.id, message_id, body.model, body.clientTools), 0
+    last = body.last
+    if last.role == "assistant":
+        return await _answer(body, user, atelier)
+    content = content_of(last)
+    if body.messageId is not None and await atelier.history.has_message(user, body.id, body.messageId):
+        return await atelier.runs.edit(user, body.id, body.messageId, content, body.model, body.clientTools), 0
+    run = await atelier.runs.send(
+        user,
+        Send(
+            content=content,
+            conversation_id=body.id,
+            message_id=last.id if is_client_id(last.id) else None,
+            model=body.model,
+            client_tools=body.clientTools,
+            create=True,
+        ),
+    )
+    return run, 0
+
+
+async def _answer(body: ChatRequest, user: User, atelier: Services) -> tuple[Run, int]:
+    """Hand the tool results and approvals of the last message to the run that waits for them."""
+    run = await _active(body.id, user, atelier)
+    if run is None:
+        raise NotFound("Nothing in this conversation waits for a tool's result or for an approval.")
+    after, taken = run.last_seq, 0
+    for answer in answers_in(body.last):
+        try:
+            await atelier.runs.answer(user, run.id, answer)
+            taken += 1
+        except NotFound:
+            continue  # the message holds older results too, which are stored already
+    if not taken:
+        raise NotFound("None of these tool results and approvals is waited for.")
+    return run, after
+
+
+async def _active(conversation_id: str, user: User, atelier: Services) -> Run | None:
+    conversation = await atelier.history.get(user, conversation_id)
+    return await atelier.runs.get(user, conversation.active_run_id) if conversation.active_run_id else None
+
+
+async def _last_answer(conversation_id: str, user: User, atelier: Services) -> str:
+    newest, _ = await atelier.history.messages(user, conversation_id, limit=1, before=None, after=None)
+    if not newest:
+        raise NotFound("There is no answer yet that could be given again.")
+    return newest[-1].id
+
+
+def _stream(atelier: Services, user: User, run: Run, after: int) -> Response:
+    return StreamingResponse(_lines(atelier, user, run, after), headers=HEADERS, media_type="text/event-stream")
+
+
+async def _lines(atelier: Services, user: User, run: Run, after: int) -> AsyncIterator[str]:
+    translator = Translator(run)
+    if after:
+        yield "".join(_line(chunk) for chunk in translator.begin(first_answer(run.outline)))
+    ended = False
+    async for batch in atelier.runs.stream(user, run.id, after):
+        if not batch:
+            yield ": still here\n\n"
+            continue
+        ended = batch[-1].ends
+        if text := "".join(_line(chunk) for event in batch for chunk in translator.chunks(event)):
+            yield text
+    if not ended:
+        yield "".join(_line(chunk) for chunk in translator.waits())
+    yield "data: [DONE]\n\n"
+
+
+def _line(chunk: Chunk) -> str:
+    return f"data: {to_json(chunk)}\n\n"
