@@ -48,10 +48,11 @@ format: setup ## Put the code into its format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure turns, long histories, and the start, each against its limits
+bench: setup ## Measure turns, long histories, the start and many connections, each against its limits
 	@$(BIN)/python -m bench.turn
 	@$(BIN)/python -m bench.history
 	@$(BIN)/python -m bench.start
+	@$(BIN)/python -m bench.connections
 
 clean: ## Remove what setup made (not the data)
 	@rm -rf .venv .ruff_cache $(AI_SDK)/node_modules

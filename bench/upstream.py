@@ -1,11 +1,18 @@
-"""A model server that answers at once: `python -m bench.upstream PORT` streams PIECES pieces for every request."""
+"""A model server: `python -m bench.upstream PORT` streams PIECES pieces at once for every request.
 
+The model `paced-SIZE` streams PACED_PIECES pieces of SIZE bytes at PACE a second, each with the moment it was sent.
+"""
+
+import asyncio
 import sys
+import time
 
 import orjson
 from aiohttp import web
 
 PIECES = 50
+PACED_PIECES = 120
+PACE = 40
 
 
 def _event(delta: dict[str, object], **more: object) -> bytes:
@@ -27,13 +34,24 @@ EVENTS = _events()
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
-    await request.read()
+    model: str = orjson.loads(await request.read())["model"]
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
-    for event in EVENTS:
-        await response.write(event)
+    if model.startswith("paced-"):
+        await _paced(response, int(model.removeprefix("paced-")))
+    else:
+        for event in EVENTS:
+            await response.write(event)
     await response.write_eof()
     return response
+
+
+async def _paced(response: web.StreamResponse, size: int) -> None:
+    due = time.monotonic()
+    for number in range(PACED_PIECES):
+        await asyncio.sleep(max(0.0, due + number / PACE - time.monotonic()))
+        await response.write(_event({"content": f"[{time.monotonic():.6f}]".ljust(size)}))
+    await response.write(_event({}, finish_reason="stop") + b"data: [DONE]\n\n")
 
 
 def main() -> None:

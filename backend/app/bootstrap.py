@@ -48,6 +48,7 @@ async def run_application(
                 context_tokens=settings.context_tokens,
                 system_prompt=settings.system_prompt,
                 max_runs=settings.max_runs,
+                max_queued=settings.max_queued,
                 tool_approval=settings.tool_approval,
             )
             runs = RunService(store, MeteredRunLog(log), agent, catalog, limits, commands)
@@ -61,7 +62,7 @@ async def run_application(
             agent.begin()
             await runs.start()
             try:
-                yield Application(services, WebSocketHandler(runs))
+                yield Application(services, WebSocketHandler(runs, max_sockets=settings.max_sockets))
             finally:
                 await runs.stop()
                 await agent.stop()

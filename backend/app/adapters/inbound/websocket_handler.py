@@ -40,6 +40,7 @@ SEND_SECONDS = 10.0
 """How long a client may take none of what it is sent."""
 
 GOING_AWAY = 1001
+OVERLOADED = 1013
 SLOW_READER = 4408
 MAX_REPLIES = 1_000
 
@@ -47,8 +48,9 @@ MAX_REPLIES = 1_000
 class WebSocketHandler:
     """Serves sockets, and knows which are open so that a shutdown can tell them."""
 
-    def __init__(self, runs: RunService) -> None:
+    def __init__(self, runs: RunService, *, max_sockets: int) -> None:
         self._runs = runs
+        self._max_sockets = max_sockets
         self._open: set[_Socket] = set()
 
     @property
@@ -61,6 +63,11 @@ class WebSocketHandler:
         if (await receive())["type"] != "websocket.connect":
             return
         await send({"type": "websocket.accept"})
+        if self.open >= self._max_sockets:
+            await send(
+                {"type": "websocket.close", "code": OVERLOADED, "reason": "too many connections; try again later"}
+            )
+            return
         socket = _Socket(scope["state"]["user"], self._runs, receive, send)
         self._open.add(socket)
         try:
@@ -237,9 +244,11 @@ class _Socket:
     async def _send_events(self, run_id: str, feed: IRunFeed) -> int:
         events = feed.read(BATCH)
         if events:
-            async with asyncio.timeout(SEND_SECONDS):
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(SEND_SECONDS) as patience:
                 for event in events:
                     await self._send({"type": "websocket.send", "text": event.json})
+                    patience.reschedule(loop.time() + SEND_SECONDS)
         if feed.ended and self._feeds.get(run_id) is feed:
             del self._feeds[run_id]
             feed.close()

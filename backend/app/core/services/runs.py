@@ -64,6 +64,7 @@ class RunLimits:
         system_prompt: what every model is told first.
         lease: how long a process may be silent before another one takes its runs over.
         max_runs: turns that this process drives at once.
+        max_queued: runs accepted by this process that wait behind others at once.
         tool_approval: which tools need approval, where a conversation does not say otherwise.
     """
 
@@ -71,6 +72,7 @@ class RunLimits:
     system_prompt: str = ""
     lease: timedelta = timedelta(seconds=30)
     max_runs: int = 1_000
+    max_queued: int = 1_000
     tool_approval: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
 
 
@@ -165,7 +167,7 @@ class RunService:
     @property
     def active(self) -> int:
         """Runs that this process drives now."""
-        return len(self._driven)
+        return sum(driven.task is not None for driven in self._driven.values())
 
     # --- life
 
@@ -200,6 +202,8 @@ class RunService:
         """
         self._check_input(send.content)
         known = await self._known(user, send)
+        if known and known.active_run_id and len(self._driven) - self.active >= self._limits.max_queued:
+            raise RateLimited("As many messages wait for their turn as the service can hold. Try again in a moment.")
         model = self._catalog.check(send.model or (known.model if known else None) or self._catalog.default)
         fresh = None
         if known is None:
