@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -89,6 +90,18 @@ def mongo() -> Iterator[str]:
 
 
 @contextmanager
+def redis() -> Iterator[str | None]:
+    """A Redis that keeps nothing, where the command is installed."""
+    command = shutil.which("redis-server")
+    if command is None:
+        yield None
+        return
+    port = free_port()
+    with process([command, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"], port):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+@contextmanager
 def service(
     base_url: str, *, mongodb_url: str | None = None, data_dir: str | None = None, **settings: str
 ) -> Iterator[str]:
@@ -99,6 +112,7 @@ def service(
         "OPENAI_BASE_URL": base_url,
         "DEFAULT_MODEL": "openai@bench",
         "MONGODB_URL": mongodb_url or "",
+        "REDIS_URL": "",
         "SYSTEM_PROMPT": "",
         **settings,
     }

@@ -1,8 +1,8 @@
 """A whole turn against a raw relay: `python -m bench.turn`.
 
-Three processes answer the same clients from the same upstream, 50 pieces and no delay: a raw relay (no graph, no store),
-the service on SQLite, and the service on MongoDB's wire. They take turns round by round, so that a noisy machine is
-noisy for all; figures are medians of rounds, ratios are of the same round.
+Processes answer the same clients from the same upstream, 50 pieces and no delay: a raw relay (no graph, no store), the
+service on SQLite, the same with its events in Redis too, and the service on MongoDB's wire. They take turns round by
+round, so that a noisy machine is noisy for all; figures are medians of rounds, ratios are of the same round.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from bench import rig
 
 LIMIT_RATE = 0.30
 LIMIT_FIRST_MS = 5.0
+LIMIT_REDIS = 0.70
 
 
 def main() -> int:
@@ -27,6 +28,8 @@ def main() -> int:
         base_url = stack.enter_context(rig.upstream())
         targets = {"relay": stack.enter_context(rig.relay(base_url))}
         targets["sqlite"] = rig.ws_url(stack.enter_context(rig.service(base_url)))
+        if redis_url := stack.enter_context(rig.redis()):
+            targets["sqlite, redis"] = rig.ws_url(stack.enter_context(rig.service(base_url, REDIS_URL=redis_url)))
         if not options.no_mongo:
             mongodb_url = stack.enter_context(rig.mongo())
             targets["mongodb wire"] = rig.ws_url(stack.enter_context(rig.service(base_url, mongodb_url=mongodb_url)))
@@ -48,6 +51,10 @@ def main() -> int:
                 print(
                     f"  {name:14} {rate:7.0f} turns/s  {ratio:6.1%} of the relay   first piece {first:6.2f} ms ({behind:+.2f})"
                 )
+                if name == "sqlite, redis":
+                    slower = statistics.median(a[0] / b[0] for a, b in zip(figures, rounds["sqlite"], strict=True))
+                    print(f"{'':17}{slower:6.1%} of the service without Redis (at least {LIMIT_REDIS:.0%})")
+                    failed |= slower < LIMIT_REDIS
                 if name == "sqlite":
                     failed |= ratio < LIMIT_RATE or (connections == 1 and behind > LIMIT_FIRST_MS)
     print(

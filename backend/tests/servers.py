@@ -60,16 +60,16 @@ def running(command: list[str], port: int, **options: object) -> Iterator[subpro
 
 
 @contextmanager
-def mongo_server(folder: Path) -> Iterator[str]:
+def mongo_server(folder: Path, port: int | None = None) -> Iterator[str]:
     """MongoDB's wire: the server at MONGODB_URL where that is set, else one over SQLite."""
-    if url := os.environ.get("MONGODB_URL"):
+    if (url := os.environ.get("MONGODB_URL")) and port is None:
         yield url
         return
     command = tool("nx-27017")
     if command is None:
         missing("nx-27017, a server that speaks MongoDB's wire")
         return
-    port = free_port()
+    port = port or free_port()
     files = ["--data-dir", str(folder), "--log-file", str(folder / "mongo.log"), "--pid-file", str(folder / "pid")]
     with running(
         [command, "--host", "127.0.0.1", "--port", str(port), *files],

@@ -55,6 +55,20 @@ async def serve(settings: Settings) -> AsyncIterator[Service]:
         await stop()
 
 
+def settings_for(folder: Path, upstream: Upstream, **changes: Any) -> Settings:
+    """Settings of a service whose model is `upstream`."""
+    given = {
+        "data_dir": folder,
+        "atelier_token": TOKEN,
+        "openai_base_url": upstream.url,
+        "openai_api_key": "sk-test-key",
+        "default_model": "openai@scripted",
+        "system_prompt": "",
+        **changes,
+    }
+    return Settings(_env_file=None, **given)
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
     server = Upstream()
@@ -69,18 +83,11 @@ async def start(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstre
     stores: dict[str, Settings] = {}
     async with AsyncExitStack() as stack:
 
-        async def begin(**changes: Any) -> Service:
-            given = {
-                "data_dir": tmp_path,
-                "atelier_token": TOKEN,
-                "openai_base_url": upstream.url,
-                "openai_api_key": "sk-test-key",
-                "default_model": "openai@scripted",
-                "system_prompt": "",
-                **changes,
-            }
-            settings = Settings(_env_file=None, **given)
+        async def begin(*, checked: bool = True, **changes: Any) -> Service:
+            settings = settings_for(tmp_path, upstream, **changes)
             service = await stack.enter_async_context(serve(settings))
+            if not checked:
+                return service
             stores[f"{settings.mongodb_database}@{settings.mongodb_url or settings.data_dir}"] = settings
             return service
 

@@ -47,10 +47,19 @@ async def check_all(store: Store) -> AsyncIterator[Violation]:
 
 
 async def check(store: Store, conversation_id: str, user_id: str) -> list[Violation]:
-    """What is wrong with one conversation; nothing, as it should be."""
-    conversation = await store.conversations.get(conversation_id, user_id)
-    if conversation is None:
-        return []
+    """What is wrong with one conversation; nothing, as it should be.
+
+    While it is being answered it is read until nothing has changed in between.
+    """
+    while True:
+        before = await store.conversations.get(conversation_id, user_id)
+        violations = await _check_once(store, before) if before is not None else []
+        if not violations or await store.conversations.get(conversation_id, user_id) == before:
+            return violations
+
+
+async def _check_once(store: Store, conversation: Conversation) -> list[Violation]:
+    conversation_id = conversation.id
     runs = await store.runs.of_conversation(conversation_id)
     messages: list[Message] = []
     while block := await store.messages.all(

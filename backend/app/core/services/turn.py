@@ -20,6 +20,7 @@ from app.core.services.replay import outline, tool_result_fields
 
 logger = logging.getLogger(__name__)
 
+_OF_THE_ANSWER = ("answer_id", "last_message_id", "finish_reason", "usage")
 _ON_THE_SERVER = CallTraits()
 CANCELLED_CALL = "The user stopped the run before this tool had a result."
 FAILED_CALL = "The run failed before this tool had a result."
@@ -127,10 +128,9 @@ class TurnRecorder:
 
     async def calls_tools(self, message: Message, traits: Mapping[str, CallTraits]) -> None:
         """Store an assistant message that calls tools, then tell of the message and of its calls."""
-        self._finish_answer(message)
-        self._open = {call["id"]: call for call in calls_of(message)}
 
         def tell() -> None:
+            self._finish_answer(message)
             self.emit("message", message=message.to_wire())
             for call in message.tool_calls:
                 of_call = traits.get(call["id"], _ON_THE_SERVER)
@@ -144,7 +144,10 @@ class TurnRecorder:
                     needs_approval=of_call.needs_approval,
                 )
 
-        await self._commit([message], tell)
+        def stored() -> None:
+            self._open = {call["id"]: call for call in calls_of(message)}
+
+        await self._commit([message], tell, stored)
 
     def tool_progress(self, tool_call_id: str, **progress: Any) -> None:
         """How far a tool is."""
@@ -169,13 +172,12 @@ class TurnRecorder:
 
     async def close(self, messages: Sequence[Message]) -> None:
         """Store what is left of the turn and the run's end, then tell of it."""
-        for message in messages:
-            if message.role is MessageRole.ASSISTANT:
-                self._finish_answer(message)
         answer = messages[-1].id if messages else self.run.last_message_id
 
         def tell() -> None:
             for message in messages:
+                if message.role is MessageRole.ASSISTANT:
+                    self._finish_answer(message)
                 self.emit("message", message=message.to_wire())
             usage = {"usage": self.run.usage} if self.run.usage else {}
             self.emit("complete", message_id=answer, finish_reason=self.run.finish_reason or "stop", **usage)
@@ -187,11 +189,11 @@ class TurnRecorder:
     async def cancelled(self) -> None:
         """The run was stopped: keep what there is, marked, and end it."""
         messages = self._loose_ends("cancelled", CANCELLED_CALL)
-        answer = {"message_id": self.run.last_message_id} if self.run.last_message_id else {}
 
         def tell() -> None:
             self._tell_loose_ends(messages)
-            self.emit("cancelled", **answer)
+            last = self.run.last_message_id
+            self.emit("cancelled", **({"message_id": last} if last else {}))
 
         await self._end(RunStatus.CANCELLED, messages, tell)
 
@@ -219,8 +221,6 @@ class TurnRecorder:
         run.last_message_id = message.id
         run.finish_reason = message.metadata.get("finish_reason")
         run.usage = _add_usage(run.usage, message.metadata.get("usage"))
-        self._text.clear()
-        self._reasoning.clear()
         run.answer_id = new_id()
 
     def _loose_ends(self, finish_reason: str, call_reason: str) -> list[Message]:
@@ -229,7 +229,6 @@ class TurnRecorder:
         messages = [interrupted(conversation_id, call, call_reason) for call in self._open.values()]
         if (partial := self.partial) is not None:
             partial.metadata |= {"partial": True, "finish_reason": finish_reason}
-            self._finish_answer(partial)
             messages.append(partial)
         return messages
 
@@ -238,10 +237,10 @@ class TurnRecorder:
             if message.role is MessageRole.TOOL:
                 self._tell_tool_result(message)
             else:
+                self._finish_answer(message)
                 self.emit("message", message=message.to_wire())
 
     def _tell_tool_result(self, message: Message) -> None:
-        self._open.pop(message.metadata["tool_call_id"], None)
         self.emit("tool_result", **tool_result_fields(message))
         self.emit("message", message=message.to_wire())
 
@@ -250,16 +249,20 @@ class TurnRecorder:
         self.run.ended_at = utc_now()
         await self._commit(messages, tell)
 
-    async def _commit(self, messages: Sequence[Message], tell: Callable[[], None]) -> None:
+    async def _commit(
+        self, messages: Sequence[Message], tell: Callable[[], None], stored: Callable[[], None] | None = None
+    ) -> None:
         """Store a step and tell of it. A cancellation waits until both are done: a step is never half told."""
-        writing = asyncio.ensure_future(self._store_and_tell(messages, tell))
+        writing = asyncio.ensure_future(self._store_and_tell(messages, tell, stored))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
             await writing
             raise
 
-    async def _store_and_tell(self, messages: Sequence[Message], tell: Callable[[], None]) -> None:
+    async def _store_and_tell(
+        self, messages: Sequence[Message], tell: Callable[[], None], stored: Callable[[], None] | None
+    ) -> None:
         """Number the events of a step, store them in outline with its messages, and only then let them out.
 
         Events that others emit meanwhile wait behind them, so that numbers leave in order. Where the store does
@@ -268,6 +271,7 @@ class TurnRecorder:
         async with self._storing:
             run = self.run
             before, length = self._seq, len(run.outline)
+            kept = {name: getattr(run, name) for name in _OF_THE_ANSWER}
             held = self._held = []
             of_step = 0
             try:
@@ -279,15 +283,29 @@ class TurnRecorder:
                 self._held = None
                 self._seq, run.last_seq = before, before
                 del run.outline[length:]
+                for name, value in kept.items():
+                    setattr(run, name, value)
                 for event, fields in held[of_step:]:
                     self.emit(event.type, **fields)
                 raise
             self._held = None
+            self._take_in(messages)
+            if stored is not None:
+                stored()
             places = {message.id: {"seq": message.seq, "parent_id": message.parent_id} for message in messages}
             for event, _ in held:
                 if event.type == "message":
                     event.data["message"].update(places.get(event.data["message"]["id"], {}))
                 self._log.append(event)
+
+    def _take_in(self, messages: Sequence[Message]) -> None:
+        """Messages are stored: a call that has its result is open no more, and an answer that is finished is not partial."""
+        for message in messages:
+            if message.role is MessageRole.TOOL:
+                self._open.pop(message.metadata["tool_call_id"], None)
+            elif message.role is MessageRole.ASSISTANT:
+                self._text.clear()
+                self._reasoning.clear()
 
     async def _store(self, step: Step) -> None:
         try:

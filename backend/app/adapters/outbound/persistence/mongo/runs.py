@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
-    LAST_PLACE,
     NOBODY,
     branch_changes,
     from_conversation,
@@ -28,6 +27,7 @@ from app.adapters.outbound.persistence.mongo.documents import (
     waits,
 )
 from app.adapters.outbound.persistence.mongo.messages import insert, stored
+from app.core.domain.conversation import clip_spans
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
@@ -43,6 +43,7 @@ class MongoRuns:
 
     def __init__(self, collections: Collections) -> None:
         self._collections = collections
+        self._doubtful: set[str] = set()
 
     @guarded
     async def accept(self, acceptance: Acceptance) -> Accepted:
@@ -78,8 +79,41 @@ class MongoRuns:
 
     @guarded
     async def commit(self, step: Step) -> bool:
+        # Where the answer of the server was lost, nobody knows what it did: before it is tried again, that is found out.
+        run_id = step.run.id
+        if run_id in self._doubtful:
+            is_done = await self._correct(step)
+            self._doubtful.discard(run_id)
+            if is_done:
+                return await self._next_in_queue(step.run.conversation_id) is not None
+        try:
+            return await self._commit(step)
+        except PyMongoError:
+            self._doubtful.add(run_id)
+            raise
+
+    async def _correct(self, step: Step) -> bool:
+        """Make head and count of a conversation agree with its messages; a place that was taken in vain stays empty.
+
+        Returns:
+            Whether the step had been written to its end, and only the answer was lost.
+        """
+        mine, run = _mine(step), step.run
+        conversation = await self._collections.conversations.find_one(mine)
+        if conversation is None:
+            written = {"_id": run.id, "status": run.status.value, "last_seq": run.last_seq}
+            gave_lease_back = run.status.ended or run.status is RunStatus.WAITING
+            return gave_lease_back and await self._collections.runs.find_one(written, {"_id": 1}) is not None
+        changes = {
+            "head_message_id": await self._head(conversation),
+            "message_count": await self._count(conversation),
+        }
+        await self._collections.conversations.update_one(mine, {"$set": changes})
+        return False
+
+    async def _commit(self, step: Step) -> bool:
         run, added = step.run, len(step.messages)
-        mine = {"_id": run.conversation_id, "active_run.id": run.id, "active_run.owner": step.owner}
+        mine = _mine(step)
         changes: Document = {"$set": touched(run.conversation_id)}
         if added:
             changes["$set"]["head_message_id"] = step.messages[-1].id
@@ -304,14 +338,13 @@ class MongoRuns:
         conversation_id, run_id = taken["_id"], taken["active_run"]["id"]
         document = await self._collections.runs.find_one({"_id": run_id})
         run = to_run(document) if document is not None else None
-        last = await self._last_message(conversation_id)
+        head, last_seq = await self._head(taken), taken["last_seq"]
         if run is not None and run.request and not await stored(self._collections, conversation_id, [run.message_id]):
             message = _user_message(run)
-            await insert(self._collections, {**taken, "last_seq": last[0], "head_message_id": last[1]}, [message])
-            last = (message.seq or 0, message.id)
+            await insert(self._collections, {**taken, "head_message_id": head}, [message])
+            head, last_seq = message.id, message.seq
         over = run is None or run.status.ended
-        count = await self._collections.messages.count_documents({"conversation_id": conversation_id})
-        changes: Document = {"last_seq": last[0], "head_message_id": last[1], "message_count": count}
+        changes: Document = {"last_seq": last_seq, "head_message_id": head, "message_count": await self._count(taken)}
         if over:
             changes["active_run"] = None
         mended = await self._collections.conversations.find_one_and_update(
@@ -321,22 +354,29 @@ class MongoRuns:
         )
         return None if mended is None or run is None or over else Accepted(run, to_conversation(mended), resumes=True)
 
-    async def _last_message(self, conversation_id: str) -> tuple[int, str | None]:
-        """The `seq` and id of the newest message that is really there."""
-        keys = {"$gte": place(conversation_id, 0), "$lte": place(conversation_id, LAST_PLACE)}
-        found = await self._collections.messages.find_one(
-            {"_id": keys, "conversation_id": conversation_id}, {"seq": 1, "id": 1}, sort=[("_id", DESCENDING)]
-        )
-        return (0, None) if found is None else (found["seq"], found["id"])
+    async def _head(self, conversation: Document) -> str | None:
+        """The id of the newest message of the active branch that is really there."""
+        conversation_id = conversation["_id"]
+        for first, last in reversed(clip_spans([(first, last) for first, last in conversation["spans"]])):
+            keys = {"$gte": place(conversation_id, first), "$lte": place(conversation_id, last)}
+            found = await self._collections.messages.find_one(
+                {"_id": keys, "conversation_id": conversation_id}, {"id": 1}, sort=[("_id", DESCENDING)]
+            )
+            if found is not None:
+                return found["id"]
+        return None
+
+    async def _count(self, conversation: Document) -> int:
+        return await self._collections.messages.count_documents({"conversation_id": conversation["_id"]})
 
     async def _release(self, run: Run) -> None:
         """Give back the lease and the place of a run that was not to be."""
         taken = await self._collections.conversations.find_one({"_id": run.conversation_id, "active_run.id": run.id})
         if taken is not None:
-            last = await self._last_message(run.conversation_id)
+            changes = {"active_run": None, "head_message_id": await self._head(taken)}
             await self._collections.conversations.update_one(
                 {"_id": run.conversation_id, "active_run.id": run.id},
-                {"$set": {"active_run": None, "head_message_id": last[1]}, "$inc": {"message_count": -1}},
+                {"$set": {**changes, "message_count": await self._count(taken)}},
             )
 
     async def _read_places(self, messages: Sequence[Message]) -> None:
@@ -345,6 +385,12 @@ class MongoRuns:
         places = {message.id: message for message in known}
         for message in messages:
             message.seq, message.parent_id = places[message.id].seq, places[message.id].parent_id
+
+
+def _mine(step: Step) -> Document:
+    """The condition that a step's run still belongs to the process that writes it."""
+    run = step.run
+    return {"_id": run.conversation_id, "active_run.id": run.id, "active_run.owner": step.owner}
 
 
 def _held_as(conversation: Document) -> Document:
