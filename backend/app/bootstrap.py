@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.adapters.inbound.rest.services import Services
 from app.adapters.inbound.websocket_handler import WebSocketHandler
@@ -47,6 +48,7 @@ async def run_application(
             limits = RunLimits(
                 context_tokens=settings.context_tokens,
                 system_prompt=settings.system_prompt,
+                lease=timedelta(seconds=settings.lease_seconds),
                 max_runs=settings.max_runs,
                 max_queued=settings.max_queued,
                 tool_approval=settings.tool_approval,

@@ -116,6 +116,12 @@ class Settings(BaseSettings):
     ws_max_frame_bytes: int = Field(
         default=1_048_576, ge=1_024, le=67_108_864, description="The largest WebSocket frame that is accepted."
     )
+    lease_seconds: float = Field(
+        default=15.0,
+        ge=1,
+        le=3_600,
+        description="How long a server may be silent before another one takes its runs over.",
+    )
     max_sockets: int = Field(default=20_000, ge=1, description="WebSockets that are open at once.")
     max_runs: int = Field(default=1_000, ge=1, description="Answers that are given at once.")
     max_queued: int = Field(default=1_000, ge=1, description="Messages that wait behind others at once.")

@@ -11,14 +11,17 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
+from app.adapters.outbound.persistence.mongo import open_mongo
 from app.adapters.outbound.persistence.sqlite import open_sqlite
 from app.core.domain.ids import new_id
+from app.core.ports import Store
 from app.core.services.checker import check_all
 from tests.client import Service
 from tests.e2e.conftest import Command
@@ -28,6 +31,7 @@ KILLS = int(os.environ.get("TORTURE", "50"))
 SEED = int(os.environ.get("TORTURE_SEED", "0")) or random.SystemRandom().randrange(2**32)
 CLIENTS = 4
 CUTS = 60
+CONVERSATIONS = 100
 TOKEN = "crash-token"
 
 
@@ -107,8 +111,8 @@ class Moment:
 class Client:
     """Talks in one conversation, comes back whenever it was cut off, and remembers what it was told."""
 
-    def __init__(self, service: Service, number: int, moment: Moment) -> None:
-        self.service = service
+    def __init__(self, services: list[Service], number: int, moment: Moment) -> None:
+        self.services = services
         self.moment = moment
         self.chance = random.Random(f"{SEED}/{number}")
         self.conversation_id: str | None = None
@@ -136,9 +140,12 @@ class Client:
         while not turn.over:
             try:
                 headers = {"Authorization": f"Bearer {TOKEN}"}
-                async with connect(self.service.ws_url, additional_headers=headers, max_size=None) as self.connection:
+                service = self.chance.choice(self.services)
+                async with connect(service.ws_url, additional_headers=headers, max_size=None) as self.connection:
                     await self.connection.recv()
                     await turn.go_on(self.connection)
+            except TimeoutError as error:
+                raise AssertionError(f"run {turn.run_id} tells nothing after {turn.seen}") from error
             except (OSError, ConnectionClosed, InvalidHandshake, EOFError):
                 await asyncio.sleep(0.02)  # the service is on its way back
 
@@ -162,7 +169,7 @@ class _Turn:
             for call_id in self.open:
                 await self._draw(connection, call_id)
         while not self.over:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(30):
                 event = orjson.loads(await connection.recv())
             if event.get("run_id") is None:
                 if self.run_id is None:
@@ -205,10 +212,9 @@ class _Turn:
         await connection.send(orjson.dumps(frame).decode())
 
 
-async def verify(clients: list[Client], model: Model, folder: Path) -> None:
+async def verify(clients: list[Client], model: Model, store: Store) -> None:
     """What was promised to the clients is what lies in the store."""
     assert model.illegal == []
-    store = open_sqlite(folder / "data")
     try:
         assert [violation async for violation in check_all(store)] == []
         for client in clients:
@@ -232,8 +238,8 @@ async def verify(clients: list[Client], model: Model, folder: Path) -> None:
         await store.close()
 
 
-def start(serve: Callable[..., Command], model: Model, port: str = "0") -> tuple[Command, Service]:
-    settings = {"ATELIER_TOKEN": TOKEN, "OPENAI_BASE_URL": model.url, "DEFAULT_MODEL": "openai@scripted"}
+def start(serve: Callable[..., Command], model: Model, port: str = "0", **more: str) -> tuple[Command, Service]:
+    settings = {"ATELIER_TOKEN": TOKEN, "OPENAI_BASE_URL": model.url, "DEFAULT_MODEL": "openai@scripted", **more}
     command = serve("--port", port, **settings)
     return command, command.ready()
 
@@ -257,7 +263,7 @@ async def test_a_service_that_is_killed_at_random_moments_keeps_every_promise(
     port = service.url.rpartition(":")[2]
     done = asyncio.Event()
     moment = Moment()
-    clients = [Client(service, number, moment) for number in range(CLIENTS)]
+    clients = [Client([service], number, moment) for number in range(CLIENTS)]
     talking = [asyncio.create_task(client.talk(done.is_set)) for client in clients]
     for _ in range(KILLS):
         if chance.random() < 0.9:
@@ -268,7 +274,7 @@ async def test_a_service_that_is_killed_at_random_moments_keeps_every_promise(
     done.set()
     await asyncio.gather(*talking)
     command.stop()
-    await verify(clients, model, tmp_path)
+    await verify(clients, model, open_sqlite(tmp_path / "data"))
     assert sum(len(client.acknowledged) for client in clients) >= KILLS / 2
 
 
@@ -281,7 +287,7 @@ async def test_clients_that_are_cut_off_at_random_moments_miss_nothing(
     command, service = start(serve, model)
     done = asyncio.Event()
     moment = Moment()
-    clients = [Client(service, number, moment) for number in range(CLIENTS)]
+    clients = [Client([service], number, moment) for number in range(CLIENTS)]
     talking = [asyncio.create_task(client.talk(done.is_set)) for client in clients]
     for _ in range(CUTS):
         await moment.after(chance.randrange(1, 40), talking)
@@ -292,4 +298,32 @@ async def test_clients_that_are_cut_off_at_random_moments_miss_nothing(
     done.set()
     await asyncio.gather(*talking)
     command.stop()
-    await verify(clients, model, tmp_path)
+    await verify(clients, model, open_sqlite(tmp_path / "data"))
+
+
+@pytest.mark.timeout(300)
+async def test_two_servers_serve_a_hundred_conversations_and_one_of_them_dies(
+    serve: Callable[..., Command], model: Model, mongodb_url: str, redis_url: str
+):
+    shared = {
+        "MONGODB_URL": mongodb_url,
+        "MONGODB_DATABASE": f"test_{uuid4().hex}",
+        "REDIS_URL": redis_url,
+        "LEASE_SECONDS": "2",
+    }
+    (first, one), (_, two) = start(serve, model, **shared), start(serve, model, **shared)
+    moment, turns = Moment(), 2
+    services = [one, two]
+    clients = [Client(services, number, moment) for number in range(CONVERSATIONS)]
+    at_once = asyncio.Semaphore(12)
+
+    async def talk(client: Client) -> None:
+        async with at_once:
+            await client.talk(lambda: len(client.ends) >= turns)
+
+    talking = [asyncio.create_task(talk(client)) for client in clients]
+    await moment.after(CONVERSATIONS * 20, [])
+    first.stop(signal.SIGKILL)
+    services.remove(one)
+    await asyncio.gather(*talking)
+    await verify(clients, model, await open_mongo(mongodb_url, shared["MONGODB_DATABASE"], driver="motor"))

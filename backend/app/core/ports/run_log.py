@@ -22,6 +22,10 @@ class IRunFeed(Protocol):
         """Whether the run's last event has been read."""
         ...
 
+    def give_up(self) -> None:
+        """No more will come into the log: once all that is there has been read, `read` raises `EventsGone`."""
+        ...
+
     def close(self) -> None:
         """Stop listening."""
         ...

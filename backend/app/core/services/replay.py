@@ -132,6 +132,11 @@ class _Replay:
         """Whether all of them have been read."""
         return self._next >= len(self._events) and (self._live is None or self._live.ended)
 
+    def give_up(self) -> None:
+        """Nothing more will come."""
+        if self._live is not None:
+            self._live.give_up()
+
     def close(self) -> None:
         """Stop listening."""
         if self._live is not None:

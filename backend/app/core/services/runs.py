@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
+from weakref import WeakSet
 
 from app.core.domain.conversation import Conversation, branch_to, title_from
 from app.core.domain.errors import (
@@ -32,6 +33,7 @@ from app.core.log_context import current_run
 from app.core.ports import (
     Acceptance,
     Accepted,
+    EventsGone,
     IAgent,
     IModelCatalog,
     IRunCommands,
@@ -161,6 +163,7 @@ class RunService:
         self._limits = limits
         self._owner = new_id()
         self._driven: dict[str, _Driven] = {}
+        self._elsewhere: dict[tuple[str, str], WeakSet[IRunFeed]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -328,19 +331,32 @@ class RunService:
             NotFound: the user has no such run.
         """
         run = await self.get(user, run_id)
-        feed = await self._log.follow(run_id, after, wake)
-        if feed is not None:
-            return feed
-        conversation = await self._conversation(user, run.conversation_id)
-        driven = self._driven.get(run_id)
-        if driven is None or driven.task is None:
+        is_elsewhere = not self._drives(run_id)
+        if is_elsewhere:
             run = await self._stored(user, run_id)
             if run.status.ended:
+                conversation = await self._conversation(user, run.conversation_id)
                 return await replay(self._store.messages, conversation, run, after)
-        rest = await self._log.follow_rest(run_id, wake)
-        driven = self._driven.get(run_id)
+        feed = await self._log.follow(run_id, after, wake)
+        if feed is None:
+            feed = await self._follow_from_store(user, run, after, wake)
+        if is_elsewhere:
+            self._elsewhere.setdefault((run_id, user.id), WeakSet()).add(feed)
+        return feed
+
+    async def _follow_from_store(self, user: User, run: Run, after: int, wake: Callable[[], None]) -> IRunFeed:
+        """What the log does not have any more from the store, and from there on what it has."""
+        conversation = await self._conversation(user, run.conversation_id)
+        begins_after, live = await self._log.follow_rest(run.id, wake)
+        rest = (begins_after or run.last_seq, live)  # a log that has nothing yet goes on behind what is stored
+        driven = self._driven.get(run.id)
         partial = driven.recorder.partial if driven is not None else None
         return await replay(self._store.messages, conversation, run, after, partial=partial, rest=rest)
+
+    def _drives(self, run_id: str) -> bool:
+        """Whether this process drives the run."""
+        driven = self._driven.get(run_id)
+        return driven is not None and driven.task is not None
 
     async def get(self, user: User, run_id: str) -> Run:
         """A run of this user.
@@ -395,8 +411,10 @@ class RunService:
         """All events of a run, once it has ended or waits for the user. Going away while waiting does not stop the run."""
         return [event async for batch in self.stream(user, run_id) for event in batch]
 
-    async def stream(self, user: User, run_id: str, after: int = 0) -> AsyncGenerator[list[RunEvent]]:
-        """The events of a run after number `after` in batches, until it has ended or waits for the user.
+    async def stream(
+        self, user: User, run_id: str, after: int = 0, *, until_it_waits: bool = True
+    ) -> AsyncGenerator[list[RunEvent]]:
+        """The events of a run after number `after` in batches, until it has ended or, with `until_it_waits`, waits for the user.
 
         An empty batch means that nothing has happened for a while.
 
@@ -408,17 +426,23 @@ class RunService:
         quiet = 0.0
         try:
             while not feed.ended:
-                if batch := feed.read(1_000):
-                    quiet = 0.0
+                try:
+                    batch = feed.read(1_000)
+                except EventsGone:
+                    feed.close()
+                    feed = await self.attach(user, run_id, after, more.set)
+                    continue
+                if batch:
+                    quiet, after = 0.0, batch[-1].seq
                     yield batch
                     continue
                 driven = self._driven.get(run_id)
-                if driven is None and (await self._stored(user, run_id)).status is RunStatus.WAITING:
+                if until_it_waits and driven is None and (await self._stored(user, run_id)).status is RunStatus.WAITING:
                     if more.is_set():
                         more.clear()
                         continue
                     return
-                patience = QUIET_SECONDS if driven is not None else ELSEWHERE_SECONDS
+                patience = QUIET_SECONDS if driven is not None or not until_it_waits else ELSEWHERE_SECONDS
                 await _first_of(more.wait(), driven.task if driven else None, patience)
                 more.clear()
                 quiet += patience
@@ -651,8 +675,20 @@ class RunService:
                     await self._store.runs.renew(self._lease(), held)
                 await self.look_for_lost_runs()
                 await self._drop_those_begun_elsewhere()
+                await self._look_after_listeners()
             except StorageUnavailable as error:
                 logger.warning("leases could not be renewed: %s", error.message)
+
+    async def _look_after_listeners(self) -> None:
+        """Tell those who listen to a run of another process when it has ended and its last events were lost with that."""
+        for (run_id, user_id), feeds in list(self._elsewhere.items()):
+            waiting = [feed for feed in feeds if not feed.ended]
+            run = await self._store.runs.get(run_id, user_id) if waiting else None
+            over = run is None or (run.ended_at is not None and run.ended_at < utc_now() - self._limits.lease)
+            if over:
+                del self._elsewhere[run_id, user_id]
+                for feed in waiting:
+                    feed.give_up()
 
     async def _drop_those_begun_elsewhere(self) -> None:
         """Forget runs that were queued here and whose turn another process has begun."""

@@ -1,6 +1,5 @@
 """Runs: where one stands, stop it, and its events as a stream."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -11,13 +10,10 @@ from app.adapters.inbound.content import ClientId, Seq
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import NewToolApproval, NewToolResult, Problem, RunOut
 from app.adapters.inbound.rest.services import Atelier, Me
-from app.core.ports import IRunFeed
+from app.core.domain.event import RunEvent
 from app.core.services.runs import ToolApproval, ToolResult
 
 router = APIRouter(prefix="/api/runs", tags=["runs"], responses={404: {"model": Problem}})
-
-KEEP_ALIVE_SECONDS = 15.0
-BATCH = 256
 
 
 @router.get("/{run_id}", response_model=RunOut, summary="One run")
@@ -64,25 +60,12 @@ async def events(
     ] = None,
 ) -> Response:
     """The same events as on the WebSocket, each with its `seq` as its id; ends with the run."""
-    more = asyncio.Event()
-    feed = await atelier.runs.attach(user, run_id, after if last_event_id is None else last_event_id, more.set)
+    await atelier.runs.get(user, run_id)
+    batches = atelier.runs.stream(user, run_id, after if last_event_id is None else last_event_id, until_it_waits=False)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(feed, more), headers=headers, media_type="text/event-stream")
+    return StreamingResponse(_lines(batches), headers=headers, media_type="text/event-stream")
 
 
-async def _stream(feed: IRunFeed, more: asyncio.Event) -> AsyncIterator[str]:
-    try:
-        while True:
-            if batch := feed.read(BATCH):
-                yield "".join(f"id: {event.seq}\ndata: {event.json}\n\n" for event in batch)
-            elif feed.ended:
-                return
-            else:
-                try:
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        await more.wait()
-                    more.clear()
-                except TimeoutError:
-                    yield ": still here\n\n"
-    finally:
-        feed.close()
+async def _lines(batches: AsyncIterator[list[RunEvent]]) -> AsyncIterator[str]:
+    async for batch in batches:
+        yield "".join(f"id: {event.seq}\ndata: {event.json}\n\n" for event in batch) or ": still here\n\n"

@@ -108,6 +108,7 @@ class _Feed:
         self._ring = ring
         self._next = ring.index_after(after)
         self._wake = wake
+        self._gives_up = False
         ring.wakes.append(wake)
 
     def read(self, limit: int) -> list[RunEvent]:
@@ -117,6 +118,8 @@ class _Feed:
         if start < 0:
             raise EventsGone
         batch = ring.events[start : start + limit]
+        if not batch and self._gives_up:
+            raise EventsGone
         self._next += len(batch)
         return batch
 
@@ -125,6 +128,11 @@ class _Feed:
         """Whether the run's last event has been read."""
         ring = self._ring
         return ring.ended and self._next >= ring.dropped + len(ring.events)
+
+    def give_up(self) -> None:
+        """Nothing more will come."""
+        self._gives_up = True
+        self._wake()
 
     def close(self) -> None:
         """Stop listening."""

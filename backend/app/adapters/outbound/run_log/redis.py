@@ -202,7 +202,7 @@ class _Feed:
         if self._local is not None:
             batch = self._local.read(limit)
             self._seen(batch)
-            if batch or not self._leaves_memory:
+            if batch or not (self._leaves_memory or self._gone):
                 return batch
             self._local.close()
             self._local = None
@@ -222,6 +222,11 @@ class _Feed:
     def go_remote(self) -> None:
         """Read on from the stream once what is in memory has been read."""
         self._leaves_memory = True
+        self._wake()
+
+    def give_up(self) -> None:
+        """Nothing more will come."""
+        self._gone = True
         self._wake()
 
     def close(self) -> None:
