@@ -53,6 +53,7 @@ from app.core.services.turn import TurnRecorder
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 15.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 ELSEWHERE_SECONDS = 1.0
 """How often it is looked whether a run that another process drives has come to wait."""
 
@@ -163,6 +164,7 @@ class RunService:
         self._limits = limits
         self._owner = new_id()
         self._driven: dict[str, _Driven] = {}
+        self._errands: set[asyncio.Task[None]] = set()
         self._elsewhere: dict[tuple[str, str], WeakSet[IRunFeed]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
@@ -184,6 +186,7 @@ class RunService:
         """Stop driving: every run is left where its last stored step is, for the next process to go on."""
         self._closing = True
         tasks = [driven.task for driven in self._driven.values() if driven.task is not None]
+        tasks += self._errands
         if self._keeper is not None:
             tasks.append(self._keeper)
         held = self._held()
@@ -303,26 +306,63 @@ class RunService:
             NotFound: the user has no such run, or it has no such open call (any more).
             InvalidFrame: the call does not want an answer of this kind.
         """
+        run = await self.get(user, run_id)
+        if not await self._take_answer(user, run_id, answer):
+            self._own(self._deliver(user, run_id, answer))
+        return run
+
+    async def _take_answer(self, user: User, run_id: str, answer: Answer) -> bool:
+        """Take an answer if this process drives the run or can; False where another one drives it, or did before it died."""
         while True:
-            run = await self.get(user, run_id)
             driven = self._driven.get(run_id)
             if driven is not None and driven.task is not None:
                 await driven.ready.wait()
                 async with driven.gate:
                     if self._driven.get(run_id) is driven:
                         await self._apply(driven, answer)
-                        return run
+                        return True
                 continue  # it has come to wait, or to its end, in between
+            run = await self._stored(user, run_id)
             conversation = await self._conversation(user, run.conversation_id)
-            policy = self._policy(conversation)
-            _check_answer(run, {call["id"]: call for call in await self._open_calls(conversation)}, policy, answer)
+            open_ = {call["id"]: call for call in await self._open_calls(conversation)}
+            _check_answer(run, open_, self._policy(conversation), answer)
             accepted = await self._store.runs.take(run_id, user.id, self._lease())
-            if accepted is None:
-                if not await self._commands.send({"run_id": run_id, **_as_command(answer)}):
-                    raise NotFound(_NO_OPEN_CALL)
-                return run
-            self._drive(accepted, _Begin.WITH_AN_ANSWER, answer)
-            return run
+            if accepted is not None:
+                self._drive(accepted, _Begin.WITH_AN_ANSWER, answer)
+            return accepted is not None
+
+    async def _deliver(self, user: User, run_id: str, answer: Answer) -> None:
+        """Bring an answer to a run that another process drives, until the call is open no more."""
+        pause = FIRST_PAUSE
+        try:
+            while not await self._take_answer(user, run_id, answer):
+                await self._commands.send({"run_id": run_id, **_as_command(answer)})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+        except (NotFound, InvalidFrame):
+            logger.debug("an answer to run %s has arrived", run_id)
+        except AtelierError as error:
+            logger.warning("an answer to run %s could not be delivered: %s", run_id, error.message)
+
+    async def _keep_cancelling(self, user: User, run_id: str) -> None:
+        """Have a run stopped that another process drives, or did before it died."""
+        pause = FIRST_PAUSE
+        try:
+            while not (run := await self.get(user, run_id)).status.ended:
+                if self._drives(run_id) or run.status is not RunStatus.RUNNING:
+                    await self.cancel(user, run_id)
+                    return
+                await self._commands.send({"run_id": run_id, "cancel": True})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+        except AtelierError as error:
+            logger.warning("run %s could not be stopped: %s", run_id, error.message)
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside everything else; it ends with the service at the latest."""
+        task = asyncio.create_task(work)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
     async def attach(self, user: User, run_id: str, after: int, wake: Callable[[], None]) -> IRunFeed:
         """The events of a run after number `after`, those to come included; `wake` tells when there are more.
@@ -390,7 +430,7 @@ class RunService:
         queued = await self._store.runs.cancel_queued(run_id, user.id)
         if queued is None:
             if not run.status.ended:
-                await self._commands.send({"run_id": run_id, "cancel": True})
+                self._own(self._keep_cancelling(user, run_id))
             return run
         self._driven.pop(run_id, None)
         recorder = TurnRecorder(queued, self._owner, self._store.runs, self._log)
