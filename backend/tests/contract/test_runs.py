@@ -335,3 +335,14 @@ async def test_all_conversations_are_listed_in_order_of_their_ids(store: Store) 
     expected = sorted((conversation.id, conversation.user_id) for conversation in made)
     first = await store.conversations.ids(limit=2)
     assert [*first, *await store.conversations.ids(limit=2, after=first[-1][0])] == expected
+
+
+async def test_a_message_that_comes_between_two_turns_waits_and_begins_nobody_elses_run(store: Store) -> None:
+    first = (await accept(store, Conversation(user_id="ann"))).run
+    second = (await accept(store, first.conversation_id, message_id="second")).run
+    assert await finish(store, first)
+    third = await accept(store, first.conversation_id, message_id="third")
+    assert (third.run.message_id, third.run.status) == ("third", RunStatus.QUEUED)
+    promoted = await store.runs.promote(first.conversation_id, lease())
+    assert promoted is not None
+    assert promoted.run.id == second.id

@@ -225,14 +225,13 @@ class _Runs:
             store.all_runs[run.id] = run.model_copy(deep=True)
             record.conversation.active_run_id, record.lease = run.id, acceptance.lease
             return Accepted(run, record.conversation.model_copy(deep=True))
+        is_idle = not record.conversation.active_run_id and not record.queue
+        if not is_idle:
+            run.enqueue()
         store.all_runs[run.id] = run.model_copy(deep=True)
         record.queue.append((0 if acceptance.on_busy is OnBusy.INTERRUPT else 1, run.created_at, run.id))
-        if not record.conversation.active_run_id:
-            promoted = self._promote(record, acceptance.lease)
-            if promoted is not None and promoted.run.id == run.id:
-                return promoted
-        run.enqueue()
-        store.all_runs[run.id] = run.model_copy(deep=True)
+        if is_idle and (promoted := self._promote(record, acceptance.lease)) is not None:
+            return promoted
         return Accepted(run, record.conversation.model_copy(deep=True))
 
     def _record_for(self, acceptance: Acceptance) -> _Record:

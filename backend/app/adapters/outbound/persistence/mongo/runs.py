@@ -292,14 +292,15 @@ class MongoRuns:
         run.enqueue()
         in_queue = 0 if acceptance.on_busy is OnBusy.INTERRUPT else 1
         await self._collections.runs.insert_one(from_run(run, in_queue))
-        promoted = await self._promote(run.conversation_id, acceptance.lease)
-        if promoted is not None and promoted.run.id == run.id:
-            return promoted
-        return Accepted(run, to_conversation(conversation))
+        # The conversation may have become idle meanwhile. Only this run is begun here: whoever begins one has to drive it.
+        promoted = await self._promote(run.conversation_id, acceptance.lease, only=run.id)
+        return promoted or Accepted(run, to_conversation(conversation))
 
-    async def _promote(self, conversation_id: str, lease: Lease) -> Accepted | None:
+    async def _promote(self, conversation_id: str, lease: Lease, *, only: str | None = None) -> Accepted | None:
         while (waiting := await self._next_in_queue(conversation_id)) is not None:
             run = to_run(waiting)
+            if only not in (None, run.id):
+                return None
             before = await self._collections.conversations.find_one_and_update(
                 {"_id": conversation_id, "active_run": None},
                 {
