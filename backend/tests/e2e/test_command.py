@@ -4,6 +4,7 @@ import os
 import pty
 import signal
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -280,3 +281,41 @@ def test_the_terminal_comes_back_after_a_kill_and_loses_nothing(serve: Serve, tm
     continued.until("Hello there")
     continued.until("demonstration")
     assert continued.end() == 0
+
+
+def test_the_terminal_asks_before_a_tool_runs(serve: Serve, tmp_path: Path):
+    service = serve(TOOL_APPROVAL="ask").ready()
+    terminal = Terminal(service, tmp_path)
+    terminal.until("› ")
+    terminal.type("What is 12 * 34?\n")
+    terminal.until("May multiply run?")
+    terminal.type("y\n")
+    terminal.until("12 × 34 = 408")
+    terminal.type("What is 2 * 3?\n")
+    terminal.until("May multiply run?")
+    terminal.type("n\n")
+    terminal.until("refused")
+    assert terminal.end() == 0
+    piped = chat(service, "--data-dir", str(tmp_path / "data"), "What is 4 * 5?")
+    assert "nobody to ask" in piped.stderr
+    assert "refused" in piped.stdout
+
+
+def test_what_is_stored_can_be_checked(serve: Serve, tmp_path: Path):
+    command = serve()
+    service = command.ready()
+    assert chat(service, "--data-dir", str(tmp_path / "data"), "What is 12 * 34?").returncode == 0
+    command.stop()
+
+    def check(*arguments: str) -> subprocess.CompletedProcess[str]:
+        found = [COMMAND, "check", *arguments]
+        return subprocess.run(found, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False)
+
+    fine = check()
+    assert (fine.returncode, fine.stdout) == (0, "0 violations found.\n")
+    with sqlite3.connect(tmp_path / "data" / "atelier.sqlite3") as connection:
+        connection.execute("DELETE FROM messages WHERE role = 'tool'")
+    broken = check("--data-dir", "data")
+    assert broken.returncode == 1
+    assert "promise 2: before message 4 a call has no result" in broken.stdout
+    assert check("--data-dir", "nowhere").returncode == 2

@@ -120,9 +120,19 @@ class _Session:
             async for event in turn.events():
                 self.conversation_id = event.get("conversation_id", self.conversation_id)
                 self.screen.show(event)
+                if event["type"] == "tool_call" and event["needs_approval"]:
+                    await turn.decide(event["tool_call_id"], await self._may_run(event["name"]))
                 end = event["type"]
         self.screen.rest()
         return 0 if end == "complete" else 130 if end == "cancelled" else 1
+
+    async def _may_run(self, name: str) -> bool:
+        """Ask the user whether a tool may run; where nobody can be asked it may not."""
+        if not sys.stdin.isatty():
+            print(f"atelier: {name} needs approval, and there is nobody to ask.", file=sys.stderr)
+            return False
+        answer = await asyncio.to_thread(input, f"  May {name} run? [y/N] ")
+        return answer.strip().lower() in ("y", "yes")
 
     async def _command(self, text: str) -> None:
         name, _, argument = text.partition(" ")

@@ -95,6 +95,7 @@ class Turn:
         self._seen = 0
         self._socket: ClientConnection | None = None
         self._cancel_asked = False
+        self._decided: dict[str, bool] = {}
         self.run_id: str | None = None
         self.connected = False
 
@@ -132,12 +133,24 @@ class Turn:
         if self._socket is not None and self.run_id is not None:
             await self._send(self._socket, {"type": "cancel", "run_id": self.run_id})
 
+    async def decide(self, tool_call_id: str, approved: bool) -> None:
+        """Say whether a call may be made; said again after a lost connection, until the call has its result."""
+        self._decided[tool_call_id] = approved
+        if self._socket is not None:
+            await self._say_decision(self._socket, tool_call_id)
+
+    async def _say_decision(self, socket: ClientConnection, tool_call_id: str) -> None:
+        frame = {"type": "tool_approval", "run_id": self.run_id, "tool_call_id": tool_call_id}
+        await self._send(socket, {**frame, "approved": self._decided[tool_call_id]})
+
     async def _begin(self, socket: ClientConnection) -> None:
         """Send the message, or ask for what was missed: sending it again runs nothing twice."""
         if self.run_id is None:
             await self._send(socket, self._frame)
         else:
             await self._send(socket, {"type": "attach", "run_id": self.run_id, "after": self._seen})
+            for tool_call_id in self._decided:
+                await self._say_decision(socket, tool_call_id)
             if self._cancel_asked:
                 await self.cancel()
 
@@ -146,7 +159,7 @@ class Turn:
             event: dict[str, Any] = orjson.loads(text)
             run_id = event.get("run_id")
             if run_id is None:
-                if event["type"] == "error":
+                if event["type"] == "error" and event.get("in_reply_to") != "tool_approval":
                     raise ClientError(event["message"])
                 continue
             if self.run_id is None:
@@ -155,6 +168,8 @@ class Turn:
                     await self.cancel()
             if run_id == self.run_id and event["seq"] > self._seen:
                 self._seen = event["seq"]
+                if event["type"] == "tool_result":
+                    self._decided.pop(event["tool_call_id"], None)
                 yield event
         raise ConnectionClosed(None, None)
 
