@@ -76,6 +76,24 @@ class Answer:
         self._request.transport.abort()
 
 
+def paused(gate: asyncio.Event, first: str = "One ", last: str = "two.") -> Script:
+    """An answer whose second half waits for `gate`."""
+
+    async def script(answer: Answer) -> None:
+        await answer.delta(content=first)
+        await gate.wait()
+        await answer.delta(content=last)
+        await answer.done()
+
+    return script
+
+
+async def endless(answer: Answer) -> None:
+    """An answer that begins and never ends."""
+    await answer.delta(content="One ")
+    await asyncio.Event().wait()
+
+
 async def echo(answer: Answer) -> None:
     """What is said where a test has nothing else to say."""
     await answer.say("You said: ", str(answer.last["content"]))

@@ -12,7 +12,7 @@ from app.core.domain.ids import new_id
 from tests.client import Service
 from tests.integration.conftest import TOKEN, Start
 from tests.servers import missing
-from tests.upstream import Answer, Upstream
+from tests.upstream import Answer, Upstream, paused
 
 FOLDER = Path(__file__).parent.parent / "ai_sdk"
 NODE_22 = FOLDER / "node_modules/node/bin/node"
@@ -125,18 +125,8 @@ async def test_an_approval_is_asked_for_and_given_or_refused(start: Start, upstr
     assert text_of(answer) == "Done."
 
 
-def slow(gate: asyncio.Event) -> Any:
-    async def script(answer: Answer) -> None:
-        await answer.delta(content="One ")
-        await gate.wait()
-        await answer.delta(content="two.")
-        await answer.done()
-
-    return script
-
-
 async def test_stopping_keeps_what_was_said(service: Service, upstream: Upstream, sdk: str):
-    upstream.script(slow(asyncio.Event()))
+    upstream.script(paused(asyncio.Event()))
     conversation_id = new_id()
     result = await run(sdk, "stop", service, conversation_id)
     assert text_of(result["messages"][1]) == "One "
@@ -145,7 +135,7 @@ async def test_stopping_keeps_what_was_said(service: Service, upstream: Upstream
 
 
 async def test_a_turn_is_taken_up_in_the_middle(service: Service, upstream: Upstream, sdk: str):
-    upstream.script(slow(gate := asyncio.Event()))
+    upstream.script(paused(gate := asyncio.Event()))
     async with service.socket() as socket:
         await socket.send(type="message", content="Hello")
         seen = await socket.until("token")

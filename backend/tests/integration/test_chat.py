@@ -12,7 +12,7 @@ from app import bootstrap
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from tests.client import Service, kinds, text_of
 from tests.integration.conftest import Start
-from tests.upstream import Answer, Upstream
+from tests.upstream import Answer, Upstream, paused
 
 
 def roles(history: list[dict[str, Any]]) -> list[tuple[int, str]]:
@@ -117,7 +117,7 @@ async def test_a_message_sent_twice_at_once_runs_once(service: Service, upstream
 
 async def test_a_message_sent_again_while_it_runs_is_acknowledged_again(service: Service, upstream: Upstream):
     gate = asyncio.Event()
-    upstream.script(_gated(gate))
+    upstream.script(paused(gate))
     async with service.socket() as socket:
         await socket.send(type="message", content="Hello", message_id="m-1")
         accepted = await socket.until("accepted")
@@ -128,21 +128,9 @@ async def test_a_message_sent_again_while_it_runs_is_acknowledged_again(service:
     assert len(upstream.requests) == 1
 
 
-def _gated(gate: asyncio.Event, *, first: str = "One ", last: str = "two.") -> Any:
-    """An answer whose second half waits."""
-
-    async def script(answer: Answer) -> None:
-        await answer.delta(content=first)
-        await gate.wait()
-        await answer.delta(content=last)
-        await answer.done()
-
-    return script
-
-
 async def test_a_busy_conversation_refuses_when_asked_to(service: Service, upstream: Upstream):
     gate = asyncio.Event()
-    upstream.script(_gated(gate))
+    upstream.script(paused(gate))
     async with service.socket() as socket:
         await socket.send(type="message", content="First")
         begun = await socket.until("token")
@@ -157,7 +145,7 @@ async def test_a_busy_conversation_refuses_when_asked_to(service: Service, upstr
 
 async def test_a_busy_conversation_queues_in_order(service: Service, upstream: Upstream):
     gate = asyncio.Event()
-    upstream.script(_gated(gate))
+    upstream.script(paused(gate))
     async with service.socket() as socket:
         await socket.send(type="message", content="First")
         begun = await socket.until("token")
@@ -182,7 +170,7 @@ async def test_a_busy_conversation_queues_in_order(service: Service, upstream: U
 
 
 async def test_a_new_message_can_take_the_place_of_the_answer(service: Service, upstream: Upstream):
-    upstream.script(_gated(asyncio.Event()))
+    upstream.script(paused(asyncio.Event()))
     async with service.socket() as socket:
         await socket.send(type="message", content="First")
         begun = await socket.until("token")
@@ -199,7 +187,7 @@ async def test_a_new_message_can_take_the_place_of_the_answer(service: Service, 
 
 async def test_a_run_goes_on_when_its_client_leaves(service: Service, upstream: Upstream):
     gate = asyncio.Event()
-    upstream.script(_gated(gate))
+    upstream.script(paused(gate))
     async with service.socket() as socket:
         await socket.send(type="message", content="Hello")
         seen = await socket.until("token")
@@ -214,7 +202,7 @@ async def test_a_run_goes_on_when_its_client_leaves(service: Service, upstream: 
 
 async def test_a_second_socket_gets_everything_and_then_what_comes(service: Service, upstream: Upstream):
     gate = asyncio.Event()
-    upstream.script(_gated(gate))
+    upstream.script(paused(gate))
     async with service.socket() as one, service.socket() as two:
         await one.send(type="message", content="Hello")
         seen = await one.until("token")
@@ -227,7 +215,7 @@ async def test_a_second_socket_gets_everything_and_then_what_comes(service: Serv
 
 async def test_attaching_twice_with_nothing_between_tells_nothing_twice(service: Service, upstream: Upstream):
     gate = asyncio.Event()
-    upstream.script(_gated(gate))
+    upstream.script(paused(gate))
     async with service.socket() as socket:
         await socket.send(type="message", content="Hello")
         seen = await socket.until("token")
@@ -252,7 +240,7 @@ async def test_a_run_that_has_ended_can_be_attached_to(service: Service, upstrea
 async def test_a_run_is_told_again_number_for_number_after_a_restart(start: Start, upstream: Upstream):
     first = await start()
     upstream.calls(("call_1", "divide", '{"a": 1, "b": 0}'))
-    upstream.script(_gated(gate := asyncio.Event(), first="It has ", last="no result."))
+    upstream.script(paused(gate := asyncio.Event(), first="It has ", last="no result."))
     async with first.socket() as socket:
         await socket.send(type="message", content="What is 1 / 0?")
         await socket.until("token")
@@ -268,7 +256,7 @@ async def test_a_run_is_told_again_number_for_number_after_a_restart(start: Star
 
 
 async def test_a_stopped_answer_is_kept_and_marked(service: Service, upstream: Upstream):
-    upstream.script(_gated(asyncio.Event()))
+    upstream.script(paused(asyncio.Event()))
     async with service.socket() as socket:
         await socket.send(type="message", content="Hello")
         seen = await socket.until("token")
@@ -295,7 +283,7 @@ async def test_stopping_twice_or_too_late_changes_nothing(service: Service, upst
 
 async def test_a_queued_run_can_be_stopped(service: Service, upstream: Upstream):
     gate = asyncio.Event()
-    upstream.script(_gated(gate))
+    upstream.script(paused(gate))
     async with service.socket() as socket:
         await socket.send(type="message", content="First")
         begun = await socket.until("token")
@@ -474,7 +462,7 @@ async def test_the_model_of_a_conversation_is_asked_unless_another_is_named(serv
 
 async def test_a_shutdown_tells_clients_and_the_run_goes_on_at_the_next_start(start: Start, upstream: Upstream):
     first = await start()
-    upstream.script(_gated(asyncio.Event()))
+    upstream.script(paused(asyncio.Event()))
     async with first.socket() as socket:
         await socket.send(type="message", content="Hello")
         seen = await socket.until("token")

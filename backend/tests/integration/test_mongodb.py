@@ -1,6 +1,5 @@
 """The service on MongoDB's wire: the same, with nothing set but its address."""
 
-import asyncio
 from uuid import uuid4
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from app.core.domain.errors import StorageUnavailable
 from tests.client import kinds, text_of
 from tests.integration.conftest import Start
-from tests.upstream import Answer, Upstream
+from tests.upstream import Upstream, endless
 
 
 @pytest.fixture(params=["motor", "pymongo"])
@@ -41,10 +40,6 @@ async def test_a_conversation_is_kept_there_and_goes_on_after_a_restart(start: S
 
 
 async def test_queue_cancel_search_and_export_work_there(start: Start, mongo: dict[str, str], upstream: Upstream):
-    async def endless(answer: Answer) -> None:
-        await answer.delta(content="One ")
-        await asyncio.Event().wait()
-
     service = await start(**mongo)
     upstream.script(endless)
     async with service.socket() as socket, service.http() as http:
@@ -69,10 +64,6 @@ async def test_queue_cancel_search_and_export_work_there(start: Start, mongo: di
 
 
 async def test_a_run_whose_process_is_gone_is_taken_over(start: Start, mongo: dict[str, str], upstream: Upstream):
-    async def endless(answer: Answer) -> None:
-        await answer.delta(content="One ")
-        await asyncio.Event().wait()
-
     upstream.script(endless)
     first = await start(**mongo)
     async with first.socket() as socket:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.client import Service, text_of
 from tests.integration.conftest import Start
-from tests.upstream import Answer, Upstream
+from tests.upstream import Answer, Upstream, endless
 
 BARE = [
     {"role": "user", "content": "What is 2 * 3?"},
@@ -192,10 +192,6 @@ async def test_the_events_of_a_run_are_a_stream_that_can_be_taken_up_again(servi
 
 
 async def test_a_run_is_stopped_over_rest(service: Service, upstream: Upstream):
-    async def endless(answer: Answer) -> None:
-        await answer.delta(content="One ")
-        await asyncio.Event().wait()
-
     upstream.script(endless)
     async with service.socket() as socket, service.http() as http:
         await socket.send(type="message", content="Hello")
@@ -207,10 +203,6 @@ async def test_a_run_is_stopped_over_rest(service: Service, upstream: Upstream):
 
 
 async def test_a_conversation_that_is_being_answered_can_be_deleted(service: Service, upstream: Upstream):
-    async def endless(answer: Answer) -> None:
-        await answer.delta(content="One ")
-        await asyncio.Event().wait()
-
     upstream.script(endless)
     async with service.socket() as socket, service.http() as http:
         await socket.send(type="message", content="Hello")

@@ -2,7 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,7 +10,7 @@ from app.core.domain.errors import StorageUnavailable
 from tests.client import Service, Socket, kinds, text_of
 from tests.integration.conftest import Start
 from tests.servers import free_port, redis_server
-from tests.upstream import Answer, Upstream
+from tests.upstream import Upstream, paused
 
 
 @pytest.fixture
@@ -20,23 +19,13 @@ async def pair(start: Start, mongodb_url: str, redis_url: str) -> tuple[Service,
     return await start(**shared), await start(**shared)
 
 
-def slow(gate: asyncio.Event) -> Any:
-    async def script(answer: Answer) -> None:
-        await answer.delta(content="One ")
-        await gate.wait()
-        await answer.delta(content="two.")
-        await answer.done()
-
-    return script
-
-
 async def attach(socket: Socket, run_id: str, after: int = 0) -> None:
     await socket.send(type="attach", run_id=run_id, after=after)
 
 
 async def test_a_run_of_one_is_followed_at_the_other(pair: tuple[Service, Service], upstream: Upstream):
     one, two = pair
-    upstream.script(slow(gate := asyncio.Event()))
+    upstream.script(paused(gate := asyncio.Event()))
     async with one.socket() as here, two.socket() as there:
         await here.send(type="message", content="Hello")
         seen = await here.until("token")
@@ -50,7 +39,7 @@ async def test_a_run_of_one_is_followed_at_the_other(pair: tuple[Service, Servic
 
 async def test_a_run_of_one_is_stopped_at_the_other(pair: tuple[Service, Service], upstream: Upstream):
     one, two = pair
-    upstream.script(slow(asyncio.Event()))
+    upstream.script(paused(asyncio.Event()))
     async with one.socket() as here, two.socket() as there:
         await here.send(type="message", content="Hello")
         seen = await here.until("token")
@@ -80,7 +69,7 @@ async def test_messages_at_both_are_answered_one_at_a_time_and_in_order(
 
 async def test_a_queued_run_can_be_stopped_at_the_other(pair: tuple[Service, Service], upstream: Upstream):
     one, two = pair
-    upstream.script(slow(gate := asyncio.Event()))
+    upstream.script(paused(gate := asyncio.Event()))
     async with one.socket() as here, two.socket() as there:
         await here.send(type="message", content="First")
         seen = await here.until("token")
@@ -114,7 +103,7 @@ async def test_a_server_that_goes_hands_its_runs_to_the_other(
     pair: tuple[Service, Service], upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ):
     one, two = pair
-    upstream.script(slow(asyncio.Event()))
+    upstream.script(paused(asyncio.Event()))
     upstream.says("Hello ", "again")
     async with one.socket() as here, two.socket() as there:
         await here.send(type="message", content="Hello")
@@ -134,7 +123,7 @@ async def test_redis_may_be_away_for_a_while(start: Start, mongodb_url: str, ups
     shared = {"mongodb_url": mongodb_url, "mongodb_database": f"test_{uuid4().hex}"}
     with redis_server(tmp_path, port) as url:
         one, two = await start(**shared, redis_url=url), await start(**shared, redis_url=url)
-        upstream.script(slow(gate := asyncio.Event()))
+        upstream.script(paused(gate := asyncio.Event()))
         here = await here_of(one)
         await here.send(type="message", content="Hello")
         seen = await here.until("token")

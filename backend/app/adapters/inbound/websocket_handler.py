@@ -28,7 +28,8 @@ from app.core.domain.run import Run
 from app.core.domain.text import clean_json
 from app.core.domain.user import User
 from app.core.ports import EventsGone, IRunFeed
-from app.core.services.runs import Answer, RunService, Send, ToolApproval, ToolResult
+from app.core.services.answers import Answer, ToolApproval, ToolResult
+from app.core.services.runs import RunService, Send
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
@@ -21,11 +21,10 @@ from app.core.domain.errors import (
     StorageUnavailable,
     describe,
 )
-from app.core.domain.event import RunEvent, to_json
+from app.core.domain.event import RunEvent
 from app.core.domain.ids import new_id
 from app.core.domain.message import Content, Message, MessageRole, text_of
 from app.core.domain.run import OnBusy, Run, RunStatus
-from app.core.domain.text import clean_json
 from app.core.domain.time import utc_now
 from app.core.domain.tool import Approval, ApprovalPolicy
 from app.core.domain.user import User
@@ -45,6 +44,7 @@ from app.core.ports import (
     Store,
     Turn,
 )
+from app.core.services.answers import Answer, ToolResult, as_command, check_answer, from_command, tool_message
 from app.core.services.context import BLOCK, load_context
 from app.core.services.repair import open_calls
 from app.core.services.replay import replay
@@ -94,27 +94,6 @@ class Send:
     on_busy: OnBusy = OnBusy.QUEUE
     client_tools: Sequence[str] = ()
     create: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """What a tool answered that the user's client ran."""
-
-    tool_call_id: str
-    result: Any
-    is_error: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ToolApproval:
-    """Whether the user agrees to a call."""
-
-    tool_call_id: str
-    approved: bool
-    reason: str | None = None
-
-
-Answer = ToolResult | ToolApproval
 
 
 class _Begin(Enum):
@@ -325,7 +304,7 @@ class RunService:
             run = await self._stored(user, run_id)
             conversation = await self._conversation(user, run.conversation_id)
             open_ = {call["id"]: call for call in await self._open_calls(conversation)}
-            _check_answer(run, open_, self._policy(conversation), answer)
+            check_answer(run, open_, self._policy(conversation), answer)
             accepted = await self._store.runs.take(run_id, user.id, self._lease())
             if accepted is not None:
                 self._drive(accepted, _Begin.WITH_AN_ANSWER, answer)
@@ -336,7 +315,7 @@ class RunService:
         pause = FIRST_PAUSE
         try:
             while not await self._take_answer(user, run_id, answer):
-                await self._commands.send({"run_id": run_id, **_as_command(answer)})
+                await self._commands.send({"run_id": run_id, **as_command(answer)})
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
         except (NotFound, InvalidFrame):
@@ -637,9 +616,9 @@ class RunService:
             NotFound, InvalidFrame: the call is not open, or does not want such an answer.
         """
         recorder, run = driven.recorder, driven.recorder.run
-        call = _check_answer(run, recorder.open_calls, driven.policy, answer)
+        call = check_answer(run, recorder.open_calls, driven.policy, answer)
         if isinstance(answer, ToolResult):
-            await recorder.tool_finished(_tool_message(run, call, answer.result, is_error=answer.is_error))
+            await recorder.tool_finished(tool_message(run, call, answer.result, is_error=answer.is_error))
             return
         run.approvals[answer.tool_call_id] = {"approved": answer.approved, "reason": answer.reason}
         try:
@@ -648,7 +627,7 @@ class RunService:
             else:
                 reason = f" The reason: {answer.reason}" if answer.reason else ""
                 refusal = f"The user refused this call.{reason}"
-                message = _tool_message(run, call, refusal, is_error=True)
+                message = tool_message(run, call, refusal, is_error=True)
                 message.metadata["denied"] = True
                 await recorder.tool_finished(message)
         except StorageUnavailable:
@@ -686,7 +665,7 @@ class RunService:
         async with driven.gate:
             if self._driven.get(command["run_id"]) is driven:
                 try:
-                    await self._apply(driven, _from_command(command))
+                    await self._apply(driven, from_command(command))
                 except AtelierError as error:
                     logger.info("an answer from another server changes nothing: %s", error.message)
 
@@ -803,59 +782,6 @@ def _is_blank(content: Content) -> bool:
     if isinstance(content, str):
         return not content.strip()
     return all(part.get("type") == "text" and not str(part.get("text", "")).strip() for part in content)
-
-
-_NO_OPEN_CALL = "The run has no such call that waits for an answer. It may have one already."
-
-
-def _check_answer(
-    run: Run, open_: Mapping[str, dict[str, Any]], policy: ApprovalPolicy, answer: Answer
-) -> dict[str, Any]:
-    """The open call that `answer` is for.
-
-    Raises:
-        NotFound: it is not open.
-        InvalidFrame: it does not want an answer of this kind.
-    """
-    call = open_.get(answer.tool_call_id)
-    if call is None or run.status.ended:
-        raise NotFound(_NO_OPEN_CALL)
-    asks = policy.of(call["name"]) is Approval.ASK
-    said = run.approvals.get(answer.tool_call_id)
-    if isinstance(answer, ToolApproval):
-        if said is not None:
-            raise NotFound("That call has been decided on already.")
-        if not asks:
-            raise InvalidFrame("That call needs no approval.")
-    elif call["name"] not in run.client_tools:
-        raise InvalidFrame("That tool runs on the server; its result cannot come from a client.")
-    elif asks and said is None:
-        raise InvalidFrame("That call waits for the user's approval. Send a tool_approval first.")
-    return call
-
-
-def _as_command(answer: Answer) -> dict[str, Any]:
-    """An answer as a command to another process."""
-    return {"kind": type(answer).__name__, "answer": asdict(answer)}
-
-
-def _from_command(command: dict[str, Any]) -> Answer:
-    """The answer in a command of another process."""
-    kind = ToolResult if command["kind"] == ToolResult.__name__ else ToolApproval
-    return kind(**command["answer"])
-
-
-def _tool_message(run: Run, call: Mapping[str, Any], result: Any, *, is_error: bool) -> Message:
-    return Message(
-        conversation_id=run.conversation_id,
-        role=MessageRole.TOOL,
-        content=result if isinstance(result, str) else to_json(clean_json(result)),
-        metadata={
-            "tool_call_id": call["id"],
-            "name": call["name"],
-            "status": "error" if is_error else "success",
-        },
-    )
 
 
 async def _first_of(waiting: Coroutine[Any, Any, Any], other: asyncio.Task[None] | None, patience: float) -> None:

@@ -9,7 +9,7 @@ from app.adapters.inbound.content import ClientId, ClientTools, ModelName
 from app.core.domain.errors import InvalidFrame
 from app.core.domain.message import Content
 from app.core.domain.text import check_json
-from app.core.services.runs import Answer, ToolApproval, ToolResult
+from app.core.services.answers import Answer, ToolApproval, ToolResult
 
 MAX_MESSAGES = 10_000
 

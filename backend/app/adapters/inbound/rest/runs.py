@@ -11,7 +11,7 @@ from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import NewToolApproval, NewToolResult, Problem, RunOut
 from app.adapters.inbound.rest.services import Atelier, Me
 from app.core.domain.event import RunEvent
-from app.core.services.runs import ToolApproval, ToolResult
+from app.core.services.answers import ToolApproval, ToolResult
 
 router = APIRouter(prefix="/api/runs", tags=["runs"], responses={404: {"model": Problem}})
 
