@@ -230,3 +230,16 @@ async def test_a_program_answers_over_rest(service: Service, upstream: Upstream)
     async with service.socket() as socket:
         await socket.send(type="attach", run_id=turn["run_id"])
         await socket.until("complete")
+
+
+async def test_a_policy_that_has_changed_leaves_no_run_waiting_for_ever(start: Start, upstream: Upstream):
+    first = await start(tool_approval={"*": "ask"})
+    async with first.socket() as socket:
+        call = await ask_for_tools(socket, upstream, ADD)
+        await until_waiting(first, call["run_id"])
+    await first.stop()
+    second = await start()
+    async with second.socket() as socket:
+        await socket.send(type="tool_approval", run_id=call["run_id"], tool_call_id="call_1", approved=True)
+        await socket.until("complete")
+    assert [m["content"] for m in await second.history(call["conversation_id"])] == ["Go", "", "2", "Done."]

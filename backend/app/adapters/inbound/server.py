@@ -6,12 +6,39 @@ from contextlib import AsyncExitStack
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from app.adapters.inbound.websocket_handler import WebSocketHandler
+from app.adapters.inbound.websocket_handler import DROP, WebSocketHandler
 from app.core.domain.errors import AtelierError
 
 BACKLOG = 2_048
 PATIENCE_SECONDS = 10
+HEARTBEAT_SECONDS = 20.0
+"""How often a WebSocket is asked whether its client is there, and how long the answer may take."""
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """Uvicorn's WebSocket protocol, which can also close a connection whose client takes nothing.
+
+    Uvicorn sends a close frame, as every other one, only when the client has room for it. Through `drop` in the scope's
+    extensions it is put behind what waits, and where that does not go away the connection is broken.
+    """
+
+    async def run_asgi(self) -> None:
+        """Run the application for this connection."""
+        self.scope.setdefault("extensions", {})[DROP] = {"drop": self._drop}  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
+        await super().run_asgi()
+
+    def _drop(self, code: int) -> None:
+        """Close with `code`, at once for the application, for the client when it has read what it was sent before."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
+        self.conn.send_close(code)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.transport.close()
+        self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -29,9 +56,11 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 lifespan="off",
-                ws="websockets-sansio",
+                ws=SocketProtocol,
                 ws_per_message_deflate=False,
                 ws_max_size=max_frame_bytes,
+                ws_ping_interval=HEARTBEAT_SECONDS,
+                ws_ping_timeout=HEARTBEAT_SECONDS,
                 access_log=False,
                 log_config=None,
                 server_header=False,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Receive, Scope
@@ -40,6 +41,9 @@ BATCH = 64
 SEND_SECONDS = 10.0
 """How long a client may take none of what it is sent."""
 
+DROP = "atelier.drop"
+"""The extension of the ASGI scope by which the server closes a connection whose client takes nothing."""
+
 GOING_AWAY = 1001
 OVERLOADED = 1013
 SLOW_READER = 4408
@@ -69,7 +73,8 @@ class WebSocketHandler:
                 {"type": "websocket.close", "code": OVERLOADED, "reason": "too many connections; try again later"}
             )
             return
-        socket = _Socket(scope["state"]["user"], self._runs, receive, send)
+        extension: dict[str, Any] = scope.get("extensions", {}).get(DROP, {})
+        socket = _Socket(scope["state"]["user"], self._runs, receive, send, extension.get("drop"))
         self._open.add(socket)
         try:
             await socket.serve()
@@ -84,7 +89,10 @@ class WebSocketHandler:
 class _Socket:
     """One connection: a reader that handles frames in order, and a sender that pulls what there is to send."""
 
-    def __init__(self, user: User, runs: RunService, receive: Receive, send: AsgiSend) -> None:
+    def __init__(
+        self, user: User, runs: RunService, receive: Receive, send: AsgiSend, drop: Callable[[int], None] | None
+    ) -> None:
+        self._drop = drop
         self._user = user
         self._runs = runs
         self._receive = receive
@@ -113,8 +121,12 @@ class _Socket:
 
     async def close(self, code: int) -> None:
         """Close the connection from this side."""
-        if not self._closed:
-            self._closed = True
+        if self._closed:
+            return
+        self._closed = True
+        if self._drop is not None:
+            self._drop(code)
+        else:
             await self._send({"type": "websocket.close", "code": code})
 
     # --- in

@@ -52,7 +52,7 @@ def check_answer(
     if isinstance(answer, ToolApproval):
         if said is not None:
             raise NotFound("That call has been decided on already.")
-        if not asks:
+        if not asks and call["name"] in run.client_tools:
             raise InvalidFrame("That call needs no approval.")
     elif call["name"] not in run.client_tools:
         raise InvalidFrame("That tool runs on the server; its result cannot come from a client.")
