@@ -346,3 +346,11 @@ async def test_a_message_that_comes_between_two_turns_waits_and_begins_nobody_el
     promoted = await store.runs.promote(first.conversation_id, lease())
     assert promoted is not None
     assert promoted.run.id == second.id
+
+
+async def test_what_this_process_drives_is_not_claimed_by_itself(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"))).run
+    later = utc_now() + timedelta(hours=1)
+    assert await store.runs.claim(lease(), now=later, driven=[run.conversation_id]) == []
+    await finish(store, run, answer(run))
+    assert await contents(store, run.conversation_id) == [(1, "user", "hi"), (2, "assistant", "yes")]

@@ -1,6 +1,6 @@
 """What the application asks of a store. Every adapter passes the same contract tests."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -230,8 +230,11 @@ class IRunRepository(Protocol):
         """Prolong the leases of conversations that `lease.owner` holds."""
         ...
 
-    async def claim(self, lease: Lease, *, now: datetime) -> list[Accepted]:
-        """Take over every run whose lease has expired (for a store that one process has to itself: whose owner is another)."""
+    async def claim(self, lease: Lease, *, now: datetime, driven: Collection[str] = ()) -> list[Accepted]:
+        """Take over every run whose lease has expired (for a store that one process has to itself: whose owner is another).
+
+        The conversations `driven` are this process's own, however late it is with renewing: they are left alone.
+        """
         ...
 
 

@@ -526,6 +526,9 @@ class RunService:
         except LeaseLost:
             logger.warning("run %s was taken over by another process", run.id)
             self._log.release(run.id)
+        except Exception as error:
+            logger.exception("the end of run %s could not be stored", run.id)
+            recorder.emit("error", **describe(error).to_wire())
         finally:
             driven.ready.set()
             if self._driven.get(run.id) is driven:
@@ -680,7 +683,7 @@ class RunService:
 
     async def look_for_lost_runs(self) -> None:
         """Take over the runs whose process is gone, and begin those whose turn has come."""
-        for accepted in await self._store.runs.claim(self._lease(), now=utc_now()):
+        for accepted in await self._store.runs.claim(self._lease(), now=utc_now(), driven=self._held()):
             if accepted.run.id not in self._driven:
                 logger.info("run %s goes on after an interruption", accepted.run.id)
                 self._drive(accepted, _Begin.AFTER_A_CRASH if accepted.resumes else _Begin.FRESH)

@@ -4,7 +4,7 @@ Every method does its work without awaiting, so each is a transaction of its own
 nobody can change what is stored by changing an object.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -318,7 +318,7 @@ class _Runs:
             if record is not None and record.lease is not None and record.lease.owner == lease.owner:
                 record.lease = lease
 
-    async def claim(self, lease: Lease, *, now: datetime) -> list[Accepted]:
+    async def claim(self, lease: Lease, *, now: datetime, driven: Collection[str] = ()) -> list[Accepted]:
         claimed: list[Accepted] = []
         for record in self._store.records.values():
             conversation = record.conversation

@@ -6,14 +6,15 @@ a place without a message, or a message without its run's last word; `claim` men
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
 
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
+    LAST_PLACE,
     NOBODY,
     branch_changes,
     from_conversation,
@@ -107,6 +108,7 @@ class MongoRuns:
         changes = {
             "head_message_id": await self._head(conversation),
             "message_count": await self._count(conversation),
+            "last_seq": max(conversation["last_seq"], await self._newest(conversation)),
         }
         await self._collections.conversations.update_one(mine, {"$set": changes})
         return False
@@ -182,10 +184,12 @@ class MongoRuns:
         )
 
     @guarded
-    async def claim(self, lease: Lease, *, now: datetime) -> list[Accepted]:
+    async def claim(self, lease: Lease, *, now: datetime, driven: Collection[str] = ()) -> list[Accepted]:
         expired = {"active_run.expires_at": {"$lt": to_micros(now)}}
         claimed: list[Accepted] = []
         for found in await self._collections.conversations.find(expired).limit(_CLAIMED_AT_ONCE).to_list(None):
+            if found["_id"] in driven:
+                continue
             taken = await self._collections.conversations.find_one_and_update(
                 _held_as(found),
                 {"$set": {"active_run": from_lease(found["active_run"]["id"], lease)}},
@@ -367,6 +371,14 @@ class MongoRuns:
                 return found["id"]
         return None
 
+    async def _newest(self, conversation: Document) -> int:
+        """The `seq` of the newest message of all branches."""
+        keys = {"$gte": place(conversation["_id"], 0), "$lte": place(conversation["_id"], LAST_PLACE)}
+        found = await self._collections.messages.find_one(
+            {"_id": keys, "conversation_id": conversation["_id"]}, {"seq": 1}, sort=[("_id", DESCENDING)]
+        )
+        return 0 if found is None else found["seq"]
+
     async def _count(self, conversation: Document) -> int:
         return await self._collections.messages.count_documents({"conversation_id": conversation["_id"]})
 
@@ -384,6 +396,8 @@ class MongoRuns:
         """Give messages that had been stored before the places that they have."""
         known = await stored(self._collections, messages[0].conversation_id, [message.id for message in messages])
         places = {message.id: message for message in known}
+        if len(places) < len(messages):
+            raise AutoReconnect("a place in the conversation was taken by another message")
         for message in messages:
             message.seq, message.parent_id = places[message.id].seq, places[message.id].parent_id
 

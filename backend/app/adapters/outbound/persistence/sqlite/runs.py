@@ -1,7 +1,7 @@
 """Runs in SQLite: acceptance, steps, queues and leases, each in one transaction."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from app.adapters.outbound.persistence.rows import dump, dump_options
@@ -89,7 +89,7 @@ class SqliteRuns:
         query = "UPDATE conversations SET lease_expires_at = ? WHERE id = ? AND lease_owner = ?"
         await self._database.write(lambda connection: connection.executemany(query, values))
 
-    async def claim(self, lease: Lease, *, now: datetime) -> list[Accepted]:
+    async def claim(self, lease: Lease, *, now: datetime, driven: Collection[str] = ()) -> list[Accepted]:
         # The data folder belongs to one process, so a run of another owner has lost its process, whatever its lease says.
         def job(connection: sqlite3.Connection) -> list[Accepted]:
             claimed: list[Accepted] = []
