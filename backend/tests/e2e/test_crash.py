@@ -301,6 +301,7 @@ async def test_clients_that_are_cut_off_at_random_moments_miss_nothing(
     await verify(clients, model, open_sqlite(tmp_path / "data"))
 
 
+@pytest.mark.skipif("TORTURE" not in os.environ, reason="a long test of make torture")
 @pytest.mark.timeout(300)
 async def test_two_servers_serve_a_hundred_conversations_and_one_of_them_dies(
     serve: Callable[..., Command], model: Model, mongodb_url: str, redis_url: str
@@ -309,7 +310,7 @@ async def test_two_servers_serve_a_hundred_conversations_and_one_of_them_dies(
         "MONGODB_URL": mongodb_url,
         "MONGODB_DATABASE": f"test_{uuid4().hex}",
         "REDIS_URL": redis_url,
-        "LEASE_SECONDS": "2",
+        "LEASE_SECONDS": "5",
     }
     (first, one), (_, two) = start(serve, model, **shared), start(serve, model, **shared)
     moment, turns = Moment(), 2

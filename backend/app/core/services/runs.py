@@ -313,15 +313,18 @@ class RunService:
     async def _deliver(self, user: User, run_id: str, answer: Answer) -> None:
         """Bring an answer to a run that another process drives, until the call is open no more."""
         pause = FIRST_PAUSE
-        try:
-            while not await self._take_answer(user, run_id, answer):
-                await self._commands.send({"run_id": run_id, **as_command(answer)})
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-        except (NotFound, InvalidFrame):
-            logger.debug("an answer to run %s has arrived", run_id)
-        except AtelierError as error:
-            logger.warning("an answer to run %s could not be delivered: %s", run_id, error.message)
+        while True:
+            try:
+                if await self._take_answer(user, run_id, answer):
+                    return
+            except (NotFound, InvalidFrame):
+                logger.debug("an answer to run %s has arrived", run_id)
+                return
+            except AtelierError as error:
+                logger.warning("an answer to run %s has to wait: %s", run_id, error.message)
+            await self._commands.send({"run_id": run_id, **as_command(answer)})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _keep_cancelling(self, user: User, run_id: str) -> None:
         """Have a run stopped that another process drives, or did before it died."""
