@@ -125,3 +125,23 @@ async def test_many_events_arrive_in_order(logs: Logs):
         logs.append(seq)
     assert await listener.read(5_000) == list(range(1, 5_001))
     listener.feed.close()
+
+
+async def test_what_a_process_that_died_had_not_written_is_written_for_it(logs: Logs):
+    logs.append(1)
+    logs.append(2)
+    await logs.writer.settle()
+    listener = await logs.follow(2)
+    assert listener is not None
+    stored = [RunEvent.of(logs.run_id, "c", seq, "token", {"content": f"piece {seq}"}) for seq in (1, 2, 3, 4)]
+    logs.writer.restore(logs.run_id, stored)
+    logs.append(1_000_001, "reset")
+    assert await listener.read(3) == [3, 4, 1_000_001]
+
+
+async def test_what_is_settled_is_read_at_once(logs: Logs):
+    logs.append(1)
+    await logs.writer.settle()
+    listener = await logs.follow(0)
+    assert listener is not None
+    assert await listener.read(1) == [1]

@@ -301,7 +301,6 @@ async def test_clients_that_are_cut_off_at_random_moments_miss_nothing(
     await verify(clients, model, open_sqlite(tmp_path / "data"))
 
 
-@pytest.mark.skipif("TORTURE" not in os.environ, reason="a long test of make torture")
 @pytest.mark.timeout(300)
 async def test_two_servers_serve_a_hundred_conversations_and_one_of_them_dies(
     serve: Callable[..., Command], model: Model, mongodb_url: str, redis_url: str

@@ -3,8 +3,15 @@
 from uuid import uuid4
 
 import pytest
+from mongomock_motor import AsyncMongoMockClient
 
+from app.adapters.outbound.persistence.mongo import MongoStore
+from app.core.domain.conversation import Conversation
 from app.core.domain.errors import StorageUnavailable
+from app.core.domain.message import Message, MessageRole
+from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.time import utc_now
+from app.core.ports import Acceptance, Lease, Step
 from tests.client import kinds, text_of
 from tests.integration.conftest import Start
 from tests.upstream import Upstream, endless
@@ -83,3 +90,26 @@ async def test_a_server_that_is_not_there_is_told_with_the_setting_to_change(sta
     with pytest.raises(StorageUnavailable, match="MONGODB_URL") as failure:
         await start(mongodb_url="mongodb://user:hunter2@127.0.0.1:1")
     assert "hunter2" not in failure.value.message
+
+
+async def test_a_process_that_died_while_its_run_came_to_wait_leaves_a_run_that_goes_on():
+    async def nothing() -> None:
+        pass
+
+    store = MongoStore(AsyncMongoMockClient()["test"], nothing)
+    await store.collections.make_indexes()
+    fresh, now = Conversation(user_id="ann"), utc_now()
+    question = Message(conversation_id=fresh.id, role=MessageRole.USER, content="Draw.")
+    run = Run(conversation_id=fresh.id, user_id="ann", model="demo@offline", message_id=question.id)
+    await store.runs.accept(
+        Acceptance(run=run, message=question, on_busy=OnBusy.REJECT, lease=Lease("dead", now), create=fresh)
+    )
+    held = (await store.collections.conversations.find_one({"_id": fresh.id}))["active_run"]
+    run.status = RunStatus.WAITING
+    await store.runs.commit(Step(run=run, owner="dead"))
+    # It wrote that the run waits, and died before it gave its lease back.
+    await store.collections.conversations.update_one({"_id": fresh.id}, {"$set": {"active_run": held}})
+    (claimed,) = await store.runs.claim(Lease("alive", now), now=utc_now())
+    assert claimed.run.status is RunStatus.RUNNING
+    for _ in range(2):  # the first step must not give the new lease away
+        await store.runs.commit(Step(run=claimed.run, owner="alive"))

@@ -6,7 +6,9 @@ from uuid import uuid4
 
 import pytest
 
+from app.adapters.outbound.run_log.redis import RedisRunLog
 from app.core.domain.errors import StorageUnavailable
+from app.core.domain.event import RunEvent
 from tests.client import Service, Socket, kinds, text_of
 from tests.integration.conftest import Start
 from tests.servers import free_port, redis_server
@@ -151,3 +153,23 @@ async def here_of(service: Service) -> Socket:
 async def test_a_redis_that_is_not_there_is_told_with_the_setting_to_change(start: Start):
     with pytest.raises(StorageUnavailable, match="REDIS_URL"):
         await start(redis_url="redis://:hunter2@127.0.0.1:1/0")
+
+
+async def test_what_a_server_had_no_time_to_write_of_a_run_that_waits_is_told_by_the_other(
+    pair: tuple[Service, Service], upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+):
+    one, two = pair
+
+    async def nothing_is_written(log: RedisRunLog, batch: list[RunEvent]) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(RedisRunLog, "_write", nothing_is_written)
+    upstream.calls(("c1", "draw", "{}"))
+    async with one.socket() as here, two.socket() as there:
+        await here.send(type="message", content="Draw", client_tools=["draw"])
+        seen = await here.until("tool_call")
+        while (await two.get(f"/api/runs/{seen['run_id']}"))["status"] != "waiting":
+            pass
+        await attach(there, seen["run_id"])
+        await there.until("tool_call")
+        assert there.frames[1:] == here.frames[1:]

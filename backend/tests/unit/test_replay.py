@@ -59,7 +59,7 @@ async def run_turn(
     answer_id = recorder.begin_answer()
     if reset:
         recorder.text("void")
-        await recorder.resumed()
+        await recorder.resumed([])
         answer_id = recorder.begin_answer()
     for piece in last:
         recorder.text(piece)
@@ -79,16 +79,16 @@ async def run_turn(
 async def test_a_replay_is_the_run_number_for_number(
     rounds: list[tuple[list[str], list[str], bool]], last: list[str], after: int
 ):
-    store, run, live, conversation = await run_turn(rounds, last, reset=False)
+    store, run, live, _conversation = await run_turn(rounds, last, reset=False)
     assert [event.seq for event in live] == list(range(1, len(live) + 1))
-    told = (await replay(store.messages, conversation, run, after)).read(10_000)
+    told = (await replay(store.messages, run, after)).read(10_000)
     assert [event.json for event in told] == [event.json for event in live if event.seq > after]
 
 
 @given(rounds, pieces)
 async def test_void_pieces_are_passed_over(rounds: list[tuple[list[str], list[str], bool]], last: list[str]):
-    store, run, live, conversation = await run_turn(rounds, last, reset=True)
-    told = (await replay(store.messages, conversation, run, 0)).read(10_000)
+    store, run, live, _conversation = await run_turn(rounds, last, reset=True)
+    told = (await replay(store.messages, run, 0)).read(10_000)
     reset = next(event for event in live if event.type == "reset")
     assert reset.seq == next_epoch(1) + 1
     kept = [e for e in live if not (e.type == "token" and e.data["content"] == "void" and e.seq < reset.seq)]
@@ -96,11 +96,11 @@ async def test_void_pieces_are_passed_over(rounds: list[tuple[list[str], list[st
 
 
 async def test_a_replay_ends_where_its_events_do():
-    store, run, live, conversation = await run_turn([], ["Hello"], reset=False)
-    feed = await replay(store.messages, conversation, run, 0)
+    store, run, live, _conversation = await run_turn([], ["Hello"], reset=False)
+    feed = await replay(store.messages, run, 0)
     assert len(feed.read(2)) == 2
     assert not feed.ended
     assert feed.read(100)[-1].type == "complete"
     assert feed.ended
     assert feed.read(100) == []
-    assert (await replay(store.messages, conversation, run, live[-1].seq)).ended
+    assert (await replay(store.messages, run, live[-1].seq)).ended

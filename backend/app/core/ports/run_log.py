@@ -1,6 +1,6 @@
 """What the application asks of the place where the events of runs are kept for those who listen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from app.core.domain.event import RunEvent
@@ -40,6 +40,14 @@ class IRunLog(Protocol):
 
     def append(self, event: RunEvent) -> None:
         """Write the next event of a run. Never waits: whoever reads is woken and reads by itself."""
+        ...
+
+    def restore(self, run_id: str, events: Sequence[RunEvent]) -> None:
+        """Write what a process that died may not have written any more; events that are there stay as they are."""
+        ...
+
+    async def settle(self) -> None:
+        """Wait until other processes can read what was written here; not for ever, where the way to them is cut."""
         ...
 
     async def follow(self, run_id: str, after: int, wake: Callable[[], None]) -> IRunFeed | None:

@@ -8,7 +8,6 @@ pieces that a `reset` has made void: those are passed over, which is the one jum
 from collections.abc import Iterator
 from typing import Any
 
-from app.core.domain.conversation import Conversation
 from app.core.domain.event import RunEvent
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OutlineEntry, Run
@@ -43,7 +42,6 @@ _COMMON = frozenset({"type", "run_id", "conversation_id", "seq"})
 
 async def replay(
     messages: IMessageRepository,
-    conversation: Conversation,
     run: Run,
     after: int,
     *,
@@ -56,13 +54,27 @@ async def replay(
         partial: the answer that is being written and is not stored yet.
         rest: for a run that has not ended, where the log begins, and the feed that goes on from there.
     """
-    ids = {entry[2] for entry in run.outline if isinstance(entry[2], str)}
-    stored = {message.id: message for message in await messages.get_many(conversation.id, sorted(ids))}
+    stored = await _messages_of(messages, run)
     if partial is not None:
         stored.setdefault(partial.id, partial)
     until, live = rest if rest is not None else (None, None)
     events = [event for event in _tell(run, stored) if event.seq > after and (until is None or event.seq <= until)]
     return _Replay(events, live, max(after, until or 0))
+
+
+async def told_so_far(messages: IMessageRepository, run: Run) -> list[RunEvent]:
+    """The events of a run that its process had stored before it died, from the first on, as far as none is missing."""
+    events: list[RunEvent] = []
+    for event in _tell(run, await _messages_of(messages, run)):
+        if event.seq != (events[-1].seq if events else 0) + 1 and event.type != "reset":
+            break
+        events.append(event)
+    return events
+
+
+async def _messages_of(messages: IMessageRepository, run: Run) -> dict[str, Message]:
+    ids = {entry[2] for entry in run.outline if isinstance(entry[2], str)}
+    return {message.id: message for message in await messages.get_many(run.conversation_id, sorted(ids))}
 
 
 def tool_result_fields(message: Message) -> dict[str, Any]:

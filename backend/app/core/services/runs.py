@@ -47,7 +47,7 @@ from app.core.ports import (
 from app.core.services.answers import Answer, ToolResult, as_command, check_answer, from_command, tool_message
 from app.core.services.context import BLOCK, load_context
 from app.core.services.repair import open_calls
-from app.core.services.replay import replay
+from app.core.services.replay import replay, told_so_far
 from app.core.services.turn import TurnRecorder
 
 logger = logging.getLogger(__name__)
@@ -357,23 +357,25 @@ class RunService:
         if is_elsewhere:
             run = await self._stored(user, run_id)
             if run.status.ended:
-                conversation = await self._conversation(user, run.conversation_id)
-                return await replay(self._store.messages, conversation, run, after)
-        feed = await self._log.follow(run_id, after, wake)
+                return await replay(self._store.messages, run, after)
+        # Nobody writes events of a run that waits: what the log does not have of it will not come by itself.
+        in_store = run.last_seq if is_elsewhere and run.status is RunStatus.WAITING else 0
+        feed = await self._log.follow(run_id, max(after, in_store), wake)
         if feed is None:
-            feed = await self._follow_from_store(user, run, after, wake)
+            feed = await self._follow_from_store(run, after, wake)
+        elif in_store > after:
+            feed = await replay(self._store.messages, run, after, rest=(in_store, feed))
         if is_elsewhere:
             self._elsewhere.setdefault((run_id, user.id), WeakSet()).add(feed)
         return feed
 
-    async def _follow_from_store(self, user: User, run: Run, after: int, wake: Callable[[], None]) -> IRunFeed:
+    async def _follow_from_store(self, run: Run, after: int, wake: Callable[[], None]) -> IRunFeed:
         """What the log does not have any more from the store, and from there on what it has."""
-        conversation = await self._conversation(user, run.conversation_id)
         begins_after, live = await self._log.follow_rest(run.id, wake)
         rest = (begins_after or run.last_seq, live)  # a log that has nothing yet goes on behind what is stored
         driven = self._driven.get(run.id)
         partial = driven.recorder.partial if driven is not None else None
-        return await replay(self._store.messages, conversation, run, after, partial=partial, rest=rest)
+        return await replay(self._store.messages, run, after, partial=partial, rest=rest)
 
     def _drives(self, run_id: str) -> bool:
         """Whether this process drives the run."""
@@ -556,9 +558,9 @@ class RunService:
             )
             if not driven.ready.is_set():
                 recorder.has_open(open_calls(history))
-                driven.ready.set()
             if begin is _Begin.AFTER_A_CRASH:
-                await recorder.resumed()
+                await recorder.resumed(await told_so_far(self._store.messages, run))
+            driven.ready.set()  # not sooner: an answer is numbered behind the reset
             if begin is _Begin.WITH_AN_ANSWER and driven.cancelling:
                 await recorder.cancelled()
                 return

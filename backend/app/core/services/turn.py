@@ -85,11 +85,13 @@ class TurnRecorder:
                 fields = {"message": message.to_wire()} if kind == "message" and message is not None else what
                 self._log.append(RunEvent.of(run.id, run.conversation_id, seq, kind, fields))
 
-    async def resumed(self) -> None:
+    async def resumed(self, told: Sequence[RunEvent]) -> None:
         """Another process had begun this turn: what it streamed and did not store is void.
 
-        That is stored before it is told, so that whoever takes over after this process counts on from beyond it.
+        It may have died before it had told what it had stored: `told` are the events of that. That is stored before it is told, so that whoever takes over after this process counts on from beyond it.
         """
+
+        self._log.restore(self.run.id, told)
 
         def tell() -> None:
             self._seq = next_epoch(self._seq)
@@ -162,7 +164,11 @@ class TurnRecorder:
         await self._commit((), lambda: None)
 
     async def wait(self) -> None:
-        """Store that the run waits for answers to its open calls, and give its lease back."""
+        """Store that the run waits for answers to its open calls, and give its lease back.
+
+        Nobody writes events of a run that waits, so those that there are have to be where others read them by then.
+        """
+        await self._log.settle()
         self.run.status = RunStatus.WAITING
         try:
             await self.save()
@@ -317,7 +323,7 @@ class TurnRecorder:
 
 _patiently = AsyncRetrying(
     retry=retry_if_exception_type(StorageUnavailable),
-    wait=wait_exponential_jitter(multiplier=0.05, max=2.0),
+    wait=wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.05),
     stop=stop_after_delay(STORE_PATIENCE),
     reraise=True,
 )

@@ -1,7 +1,7 @@
 """The events of runs in this process's memory: a bounded list a run, kept for a while after its end."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.core.domain.event import RunEvent
 from app.core.ports.run_log import EventsGone, IRunFeed
@@ -36,6 +36,17 @@ class MemoryRunLog:
                 oldest, events = self._ended.popitem(last=False)
                 self._ended_events -= events
                 self._rings.pop(oldest, None)
+
+    def restore(self, run_id: str, events: Sequence[RunEvent]) -> None:
+        """Add those of `events` that are newer than what is here."""
+        ring = self._rings.get(run_id)
+        newest = ring.events[-1].seq if ring is not None and ring.events else 0
+        for event in events:
+            if event.seq > newest:
+                self.append(event)
+
+    async def settle(self) -> None:
+        """Everybody who can read this memory reads it at once."""
 
     async def follow(self, run_id: str, after: int, wake: Callable[[], None]) -> IRunFeed | None:
         """A feed from `after` on; None where the run is unknown here, or those events are gone."""

@@ -1,7 +1,7 @@
 """A run log that counts what passes through it, for monitoring."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -45,6 +45,14 @@ class MeteredRunLog:
             RUNS.labels(_STATUS[kind]).inc()
             self._started.pop(event.data["run_id"], None)
         self._log.append(event)
+
+    def restore(self, run_id: str, events: Sequence[RunEvent]) -> None:
+        """Pass on what was counted when it happened."""
+        self._log.restore(run_id, events)
+
+    async def settle(self) -> None:
+        """Pass it on."""
+        await self._log.settle()
 
     async def follow(self, run_id: str, after: int, wake: Callable[[], None]) -> IRunFeed | None:
         """What the log within answers."""

@@ -8,7 +8,8 @@ it has lost events, a reader is told, and reads them from the store.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -32,6 +33,9 @@ PENDING_EVENTS = 200_000
 RUNNING_SECONDS = 7 * 24 * 3600
 ENDED_SECONDS = 3600
 LAST_WRITES_SECONDS = 2.0
+SETTLE_SECONDS = 1.0
+"""How long a run that comes to wait waits for Redis; whoever attaches then reads the store."""
+
 BLOCK_MILLISECONDS = 5_000
 READ_AHEAD = 2_000
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
@@ -70,6 +74,7 @@ class RedisRunLog:
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._written = asyncio.Event()
         self._writer = asyncio.create_task(self._write_all(), name="redis run log")
 
     def append(self, event: RunEvent) -> None:
@@ -78,6 +83,22 @@ class RedisRunLog:
         self._pending.append(event)
         self._idle.clear()
         self._more.set()
+
+    def restore(self, run_id: str, events: Sequence[RunEvent]) -> None:
+        """Add events here, and soon to the run's stream; the stream refuses those that it has."""
+        self._local.restore(run_id, events)
+        self._pending.extend(events)
+        self._idle.clear()
+        self._more.set()
+
+    async def settle(self) -> None:
+        """Wait until everything that has been appended by now is in Redis, if that can be reached."""
+        last = self._pending[-1] if self._pending else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                while last is not None and last in self._pending:
+                    self._written.clear()
+                    await self._written.wait()
 
     async def follow(self, run_id: str, after: int, wake: Callable[[], None]) -> IRunFeed | None:
         """A feed from this process's memory, or from the stream; None where neither has those events."""
@@ -152,6 +173,7 @@ class RedisRunLog:
                 pause = FIRST_PAUSE
                 for _ in batch:
                     self._pending.popleft()
+                self._written.set()
             self._idle.set()
 
     async def _write(self, batch: list[RunEvent]) -> None:

@@ -357,7 +357,11 @@ class MongoRuns:
             {"$set": changes},
             return_document=ReturnDocument.AFTER,
         )
-        return None if mended is None or run is None or over else Accepted(run, to_conversation(mended), resumes=True)
+        if mended is None or run is None or over:
+            return None
+        # Its process may have died between writing that the run waits and giving the lease back, or the other way round.
+        run.status = RunStatus.RUNNING
+        return Accepted(run, to_conversation(mended), resumes=True)
 
     async def _head(self, conversation: Document) -> str | None:
         """The id of the newest message of the active branch that is really there."""
