@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.domain.tool import ALL_TOOLS, Approval
@@ -47,15 +56,42 @@ def _rules(value: object) -> object:
     return {name.strip() or ALL_TOOLS: policy.strip().lower() for name, _, policy in pairs}
 
 
+def _address(value: str | None) -> str | None:
+    if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).netloc):
+        raise ValueError("must begin with http:// or https://")
+    return value.rstrip("/") if value else None
+
+
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
+Address = Annotated[str | None, AfterValidator(_address), BeforeValidator(_blank_is_unset)]
+
+
+class CustomProvider(BaseModel):
+    """A server of the operator's that speaks OpenAI's wire.
+
+    Attributes:
+        name: its part of `provider@model`.
+        base_url: where `/chat/completions` is appended.
+        key_variable: the variable that its key is in; without one it is asked without a key.
+        model: what answers where the provider alone is named.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    base_url: Annotated[str, AfterValidator(_address)]
+    key_variable: str = Field(default="", pattern=r"^([A-Za-z_][A-Za-z0-9_]*)?$")
+    model: str = "default"
 
 
 class Settings(BaseSettings):
     """The settings of the service. `README.md` has the same table for people."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True, populate_by_name=True
+    )
 
     host: str = Field(default="127.0.0.1", description="The address to listen on.")
     port: int = Field(default=8000, ge=0, le=65_535, description="The port to listen on; 0 takes a free one.")
@@ -92,11 +128,45 @@ class Settings(BaseSettings):
         default=None,
         description="The model that answers when none is named; the first provider with a key, else `demo@offline`.",
     )
+    model_fallbacks: CommaList = Field(
+        default_factory=list, description="Models that answer, in this order, when the one that was asked for cannot."
+    )
     openai_api_key: OptionalSecret = Field(
         default=None, description="The key for OpenAI, or for the server at OPENAI_BASE_URL."
     )
-    openai_base_url: OptionalText = Field(
+    openai_base_url: Address = Field(
         default=None, description="Another server that speaks OpenAI's wire; it may do without a key."
+    )
+    anthropic_api_key: OptionalSecret = Field(default=None, description="The key for Anthropic.")
+    anthropic_base_url: Address = Field(default=None, description="Another address for Anthropic's API.")
+    gemini_api_key: OptionalSecret = Field(
+        default=None,
+        validation_alias=AliasChoices("gemini_api_key", "google_api_key"),
+        description="The key for Gemini; GOOGLE_API_KEY works too.",
+    )
+    gemini_base_url: Address = Field(default=None, description="Another address for Gemini's API.")
+    mistral_api_key: OptionalSecret = Field(default=None, description="The key for Mistral.")
+    mistral_base_url: Address = Field(default=None, description="Another address for Mistral's API.")
+    tu_api_key: OptionalSecret = Field(default=None, description="The key for TU Wien's Aqueduct.")
+    tu_base_url: Address = Field(default=None, description="Another address for Aqueduct.")
+    bigmodel_api_key: OptionalSecret = Field(
+        default=None,
+        validation_alias=AliasChoices("bigmodel_api_key", "zhipuai_api_key"),
+        description="The key for BigModel (Zhipu); ZHIPUAI_API_KEY works too.",
+    )
+    bigmodel_base_url: Address = Field(default=None, description="Another address for BigModel's API.")
+    openrouter_api_key: OptionalSecret = Field(default=None, description="The key for OpenRouter.")
+    openrouter_base_url: Address = Field(default=None, description="Another address for OpenRouter's API.")
+    moonshot_api_key: OptionalSecret = Field(default=None, description="The key for Moonshot (Kimi).")
+    moonshot_base_url: Address = Field(default=None, description="Another address for Moonshot's API.")
+    groq_api_key: OptionalSecret = Field(default=None, description="The key for Groq.")
+    groq_base_url: Address = Field(default=None, description="Another address for Groq's API.")
+    ollama_api_key: OptionalSecret = Field(default=None, description="A key, where an Ollama behind a proxy wants one.")
+    ollama_base_url: Address = Field(default=None, description="Where Ollama is; http://127.0.0.1:11434 when not set.")
+    custom_providers: list[CustomProvider] = Field(
+        default_factory=list[CustomProvider],
+        description='Other servers that speak OpenAI\'s wire: `[{"name": "lab", "base_url": "http://…/v1", '
+        '"key_variable": "LAB_KEY"}]`.',
     )
     system_prompt: str = Field(default=DEFAULT_SYSTEM_PROMPT, description="What every model is told first.")
     context_tokens: int = Field(
@@ -109,8 +179,17 @@ class Settings(BaseSettings):
     max_tool_rounds: int = Field(
         default=25, ge=1, le=1_000, description="How often a model may ask for tools in one turn."
     )
+    provider_connect_timeout: float = Field(
+        default=10.0, gt=0, le=3_600, description="Seconds to wait for a provider to accept a connection."
+    )
+    provider_first_timeout: float = Field(
+        default=300.0, gt=0, le=3_600, description="Seconds to wait for the first piece of a model's answer."
+    )
     provider_timeout: float = Field(
         default=120.0, gt=0, le=3_600, description="Seconds to wait for the next piece of a model's answer."
+    )
+    provider_retries: int = Field(
+        default=2, ge=0, le=10, description="How often a model is asked again after an error that may pass."
     )
 
     ws_max_frame_bytes: int = Field(
@@ -131,12 +210,33 @@ class Settings(BaseSettings):
     def _words_in_lower_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("openai_base_url")
+    @field_validator("custom_providers")
     @classmethod
-    def _an_address(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).scheme not in ("http", "https"):
-            raise ValueError("must begin with http:// or https://")
-        return value.rstrip("/") if value else value
+    def _names_of_their_own(cls, value: list[CustomProvider]) -> list[CustomProvider]:
+        names = [provider.name for provider in value]
+        taken = sorted({name for name in names if names.count(name) > 1 or f"{name}_api_key" in cls.model_fields})
+        if taken or "demo" in names:
+            raise ValueError(f"the names {', '.join(taken) or 'demo'} are taken")
+        return value
+
+    def provider_key(self, provider: str) -> str | None:
+        """The key that was set for one of the providers that have settings of their own."""
+        secret: SecretStr | None = getattr(self, f"{provider}_api_key", None)
+        return secret.get_secret_value() if secret is not None else None
+
+    def provider_url(self, provider: str) -> str | None:
+        """The address that was set for one of the providers that have settings of their own."""
+        return getattr(self, f"{provider}_base_url", None)
+
+    @property
+    def key_file(self) -> Path:
+        """Where keys are kept that were entered with `atelier keys`."""
+        return self.data_dir / "keys.json"
+
+    @property
+    def model_file(self) -> Path:
+        """Where the operator writes what is known of models, and what they cost."""
+        return self.data_dir / "models.json"
 
     @property
     def token_file(self) -> Path:

@@ -26,7 +26,8 @@ class LangGraphAgent:
     async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
         """Run `turn` to its end; every step goes to `recorder`."""
         tools = with_client_tools(self._tools, turn.client_tools) if turn.client_tools else self._tools
-        offered = [tool for tool in tools.values() if turn.policy.of(tool.name) is not Approval.DENY]
+        can_use_tools = self._catalog.facts(turn.model).tools is not False
+        offered = [t for t in tools.values() if can_use_tools and turn.policy.of(t.name) is not Approval.DENY]
         context = TurnContext(
             llm_provider=self._catalog.provider(turn.model, offered),
             tools=tools,

@@ -64,6 +64,7 @@ def settings_for(folder: Path, upstream: Upstream, **changes: Any) -> Settings:
         "openai_api_key": "sk-test-key",
         "default_model": "openai@scripted",
         "system_prompt": "",
+        "provider_retries": 0,
         **changes,
     }
     return Settings(_env_file=None, **given)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,9 +14,12 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, mes
 from langchain_openai import ChatOpenAI
 from openai import DefaultAsyncHttpxClient
 
-from app.adapters.outbound.llm_providers.openai_provider import HttpPool, OpenAIChatModel, OpenAIProvider
+from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, TimeLimits
+from app.adapters.outbound.llm_providers.openai_provider import OpenAIChatModel, OpenAIProvider
 from app.adapters.outbound.llm_providers.openai_stream import StreamReader
+from app.adapters.outbound.llm_providers.providers import PROVIDERS
 from app.core.domain.errors import AtelierError, ProviderTimeout, ProviderUnavailable
+from app.core.ports import ModelFacts
 from app.langgraph.tools import MATH_TOOLS
 from tests.upstream import Answer, Upstream
 
@@ -33,19 +37,26 @@ class Sink:
     def reasoning(self, piece: str) -> None:
         self.thought.append(piece)
 
+    def restart(self, model: str) -> None:
+        self.said.clear()
+        self.thought.clear()
+
+
+def endpoint(url: str = "", pool: HttpPool | None = None, timeout: float = 5) -> Endpoint:
+    return Endpoint(
+        provider=replace(PROVIDERS["openai"], title="The provider"),
+        base_url=url,
+        is_own=False,
+        secret="sk-test-key",
+        pool=pool or HttpPool(),
+        limits=TimeLimits(first=timeout, between=timeout),
+    )
+
 
 @asynccontextmanager
 async def models(upstream: Upstream, timeout: float = 5) -> AsyncIterator[tuple[OpenAIChatModel, ChatOpenAI]]:
     pool = HttpPool()
-    lean = OpenAIChatModel.connect(
-        model="scripted",
-        base_url=upstream.url,
-        key="sk-test-key",
-        key_variable="OPENAI_API_KEY",
-        provider="The provider",
-        pool=pool,
-        timeout=timeout,
-    )
+    lean = OpenAIChatModel.connect("scripted", endpoint(upstream.url, pool, timeout), ModelFacts())
     client = DefaultAsyncHttpxClient()  # langchain-openai would share one among all models of an address
     theirs = ChatOpenAI(
         model="scripted",
@@ -201,7 +212,7 @@ async def test_generated_streams_are_read_alike(chunks: list[dict[str, Any]]):
 def test_where_a_read_ends_changes_nothing(chunks: list[dict[str, Any]], cuts: list[int], newline: str):
     body = b": a comment\n\nevent: x\nid: 1\n" + body_of(chunks, newline=newline)
     whole, parts = Sink(), Sink()
-    expected, found = StreamReader(whole, provider="p"), StreamReader(parts, provider="p")
+    expected, found = StreamReader(whole, endpoint(), "scripted"), StreamReader(parts, endpoint(), "scripted")
     expected.feed(body)
     edges = sorted({0, len(body), *(cut % len(body) for cut in cuts)})
     for start, end in pairwise(edges):
@@ -216,7 +227,7 @@ def test_where_a_read_ends_changes_nothing(chunks: list[dict[str, Any]], cuts: l
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 async def test_reasoning_goes_its_own_way(field: str):
     sink = Sink()
-    reader = StreamReader(sink, provider="p")
+    reader = StreamReader(sink, endpoint(), "scripted")
     reader.feed(body_of([chunk({field: "Hm, "}), chunk({field: "12"}), chunk({"content": "12"}), chunk({}, "stop")]))
     message = reader.message()
     assert ("".join(sink.thought), "".join(sink.said)) == ("Hm, 12", "12")
@@ -226,7 +237,7 @@ async def test_reasoning_goes_its_own_way(field: str):
 
 def test_a_refusal_is_what_the_model_says():
     sink = Sink()
-    reader = StreamReader(sink, provider="p")
+    reader = StreamReader(sink, endpoint(), "scripted")
     reader.feed(body_of([chunk({"refusal": "I can't"}), chunk({"refusal": " do that."}), chunk({}, "stop")]))
     assert reader.message().content == "".join(sink.said) == "I can't do that."
 
@@ -266,7 +277,7 @@ def test_a_refusal_is_what_the_model_says():
 async def test_the_calls_of_other_servers_are_understood(
     fragments: list[dict[str, Any]], calls: list[Any], invalid: int
 ):
-    reader = StreamReader(Sink(), provider="p")
+    reader = StreamReader(Sink(), endpoint(), "scripted")
     for part in fragments:
         reader.feed(body_of([chunk({"tool_calls": [part]})], done=False))
     reader.feed(body_of([chunk({}, "tool_calls")]))
@@ -299,7 +310,7 @@ async def test_a_connection_is_used_again(upstream: Upstream):
     async with models(upstream) as (lean, _):
         for _ in range(3):
             await lean.read([HumanMessage("Hi")], Sink())
-        connector = lean._pool.session().connector
+        connector = lean._endpoint.pool.session().connector
         assert connector is not None
         assert len(connector._conns) == 1  # pyright: ignore
 
@@ -328,7 +339,7 @@ async def test_a_refusal_is_told_in_words(
     assert failure.value.code == code
     assert said in failure.value.message
     assert "sk-test-key" not in failure.value.message
-    assert failure.value.retry_after == (7 if status == 429 else None)
+    assert failure.value.retry_after == (7 if status == 429 or status >= 500 else None)
 
 
 async def test_an_answer_that_is_cut_short_is_no_answer(upstream: Upstream):

@@ -2,7 +2,16 @@
 
 from app.core.ports.agent import IAgent, ITurnRecorder, Turn
 from app.core.ports.commands import IRunCommands, NoOtherProcess
-from app.core.ports.llm import IAnswerSink, IChatModel, ILLMProvider, IModelCatalog, ModelInfo
+from app.core.ports.llm import (
+    IAnswerSink,
+    IChatModel,
+    ILLMProvider,
+    IModelCatalog,
+    ModelFacts,
+    ModelInfo,
+    ModelList,
+    ProviderInfo,
+)
 from app.core.ports.repositories import (
     Acceptance,
     Accepted,
@@ -35,9 +44,12 @@ __all__ = [
     "IRunRepository",
     "ITurnRecorder",
     "Lease",
+    "ModelFacts",
     "ModelInfo",
+    "ModelList",
     "NoOtherProcess",
     "Place",
+    "ProviderInfo",
     "Step",
     "Store",
     "Turn",

@@ -1,12 +1,33 @@
 """What the application asks of language models."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
 
-class ModelInfo(BaseModel):
+class ModelFacts(BaseModel):
+    """What is known of a model; None where nobody says.
+
+    Attributes:
+        chat: whether it answers messages at all (and does not draw, embed or transcribe).
+        context_tokens: how much it can be sent.
+        output_tokens: how long an answer can be.
+        input_price, output_price: US dollars for a million tokens.
+        reasoning: whether it thinks before it answers.
+    """
+
+    chat: bool | None = None
+    tools: bool | None = None
+    images: bool | None = None
+    reasoning: bool | None = None
+    context_tokens: int | None = None
+    output_tokens: int | None = None
+    input_price: float | None = None
+    output_price: float | None = None
+
+
+class ModelInfo(ModelFacts):
     """A model that can be asked, as `GET /api/models` lists it.
 
     Attributes:
@@ -20,6 +41,29 @@ class ModelInfo(BaseModel):
     default: bool = False
 
 
+class ProviderInfo(BaseModel):
+    """A provider, as `GET /api/models` lists it.
+
+    Attributes:
+        configured: whether it can be asked.
+        key_variable: what its key is set with; empty where it needs none.
+        error: why its own list of models could not be read.
+    """
+
+    id: str
+    title: str
+    configured: bool
+    key_variable: str
+    error: str | None = None
+
+
+class ModelList(BaseModel):
+    """What can be asked here, the default first, and the providers that there are."""
+
+    models: list[ModelInfo]
+    providers: list[ProviderInfo]
+
+
 class IAnswerSink(Protocol):
     """Takes the pieces of an answer while it is being written. None of its methods wait."""
 
@@ -29,6 +73,10 @@ class IAnswerSink(Protocol):
 
     def reasoning(self, piece: str) -> None:
         """The next piece of the model's reasoning."""
+        ...
+
+    def restart(self, model: str) -> None:
+        """The answer begins anew, by `model`: what came so far is void."""
         ...
 
 
@@ -66,23 +114,35 @@ class IModelCatalog(Protocol):
         """The model that answers where none is named."""
         ...
 
-    def check(self, model: str) -> str:
-        """`model` if it can be asked here.
+    def check(self, model: str, *, tools: bool = False) -> str:
+        """`model` if it can be asked here; with `tools`, if it can use tools.
 
         Raises:
             UnknownModel: no provider has that name.
             ProviderNotConfigured: the provider's key is missing.
+            ProviderRejected: it is known that the model cannot use tools.
         """
         ...
 
-    def provider(self, model: str, tools: Sequence[Any] = ()) -> ILLMProvider:
+    def facts(self, model: str) -> ModelFacts:
+        """What is known of `model`."""
+        ...
+
+    def provider(self, model: str, tools: Sequence[Any] = (), options: Mapping[str, Any] | None = None) -> ILLMProvider:
         """The provider that answers for `model`, with `tools` bound to it.
 
+        Args:
+            options: further parameters of the request, in the words of OpenAI's chat completions.
+
         Raises:
-            UnknownModel, ProviderNotConfigured: as `check`.
+            UnknownModel, ProviderNotConfigured, ProviderRejected: as `check`.
         """
         ...
 
-    def models(self) -> list[ModelInfo]:
-        """What is configured, the default first."""
+    async def models(self, *, refresh: bool = False) -> ModelList:
+        """What can be asked: what the providers list, and what is known of it.
+
+        Args:
+            refresh: ask the providers again, however fresh their last answer is.
+        """
         ...

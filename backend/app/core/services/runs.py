@@ -53,6 +53,7 @@ from app.core.services.turn import TurnRecorder
 logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 15.0
+ANSWER_TOKENS = 8_192
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 ELSEWHERE_SECONDS = 1.0
 """How often it is looked whether a run that another process drives has come to wait."""
@@ -189,7 +190,7 @@ class RunService:
         known = await self._known(user, send)
         if known and known.active_run_id and len(self._driven) - self.active >= self._limits.max_queued:
             raise RateLimited("As many messages wait for their turn as the service can hold. Try again in a moment.")
-        model = self._catalog.check(send.model or (known.model if known else None) or self._catalog.default)
+        model = self._model(known, send.model, send.client_tools)
         fresh = None
         if known is None:
             made_id = send.conversation_id or new_id()
@@ -242,7 +243,7 @@ class RunService:
         run = Run(
             conversation_id=conversation.id,
             user_id=user.id,
-            model=self._catalog.check(model or conversation.model or self._catalog.default),
+            model=self._model(conversation, model, client_tools),
             message_id=message.id,
             request={"content": content},
             client_tools=list(dict.fromkeys(client_tools)),
@@ -269,7 +270,7 @@ class RunService:
         run = Run(
             conversation_id=conversation.id,
             user_id=user.id,
-            model=self._catalog.check(model or conversation.model or self._catalog.default),
+            model=self._model(conversation, model, client_tools),
             message_id=new_id(),
             input_id=asked.id,
             client_tools=list(dict.fromkeys(client_tools)),
@@ -553,7 +554,7 @@ class RunService:
                 self._store.messages,
                 conversation,
                 system_prompt=self._limits.system_prompt,
-                budget=self._limits.context_tokens,
+                budget=self._budget(run.model),
                 newest=newest,
             )
             if not driven.ready.is_set():
@@ -734,6 +735,19 @@ class RunService:
     def _check_room(self) -> None:
         if self._closing or self.active >= self._limits.max_runs:
             raise RateLimited("The service is busy with as many answers as it can give at once. Try again in a moment.")
+
+    def _model(self, conversation: Conversation | None, named: str | None, client_tools: Sequence[str]) -> str:
+        """The model of a turn: the one that was named, else the conversation's, else the default."""
+        model = named or (conversation.model if conversation else None) or self._catalog.default
+        return self._catalog.check(model, tools=bool(client_tools))
+
+    def _budget(self, model: str) -> int:
+        """How many tokens of a conversation `model` is sent: room for its answer is left."""
+        facts = self._catalog.facts(model)
+        if facts.context_tokens is None:
+            return self._limits.context_tokens
+        answer = min(facts.output_tokens or ANSWER_TOKENS, ANSWER_TOKENS, facts.context_tokens // 2)
+        return min(self._limits.context_tokens, facts.context_tokens - answer)
 
     def _policy(self, conversation: Conversation) -> ApprovalPolicy:
         return ApprovalPolicy(self._limits.tool_approval, conversation.tool_approval)

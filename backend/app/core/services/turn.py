@@ -42,6 +42,7 @@ class TurnRecorder:
         self._runs = runs
         self._log = log
         self._seq = run.last_seq
+        self._model = run.model
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._open: dict[str, dict[str, Any]] = {}
@@ -88,7 +89,8 @@ class TurnRecorder:
     async def resumed(self, told: Sequence[RunEvent]) -> None:
         """Another process had begun this turn: what it streamed and did not store is void.
 
-        It may have died before it had told what it had stored: `told` are the events of that. That is stored before it is told, so that whoever takes over after this process counts on from beyond it.
+        It may have died before it had told what it had stored: `told` are the events of that. The reset is stored
+        before it is told, so that whoever takes over after this process counts on from beyond it.
         """
 
         self._log.restore(self.run.id, told)
@@ -112,6 +114,7 @@ class TurnRecorder:
 
     def begin_answer(self) -> str:
         """A new assistant message begins; its id."""
+        self._model = self.run.model
         self._text.clear()
         self._reasoning.clear()
         return self.run.answer_id
@@ -125,6 +128,14 @@ class TurnRecorder:
         """A piece of the model's reasoning."""
         self._reasoning.append(piece)
         self.emit("reasoning", message_id=self.run.answer_id, content=piece)
+
+    def restart(self, model: str) -> None:
+        """The answer begins anew, by `model`: what was told of it is void."""
+        self._model = model
+        if self._text or self._reasoning:
+            self._text.clear()
+            self._reasoning.clear()
+            self.emit("reset", message_id=self.run.answer_id)
 
     # --- steps (ITurnRecorder)
 
@@ -223,7 +234,7 @@ class TurnRecorder:
 
     def _finish_answer(self, message: Message) -> None:
         run = self.run
-        message.metadata["model"] = run.model
+        message.metadata["model"] = self._model
         run.last_message_id = message.id
         run.finish_reason = message.metadata.get("finish_reason")
         run.usage = _add_usage(run.usage, message.metadata.get("usage"))

@@ -19,6 +19,7 @@ from app.adapters.inbound.content import (
 )
 from app.core.domain.ids import CLIENT_ID
 from app.core.domain.tool import Approval
+from app.core.ports import ModelInfo, ProviderInfo
 
 _CONVERSATION: JsonDict = {
     "id": "0199f3a0-7c1e-7a3b-8a4e-2f6d1c9b7e55",
@@ -120,20 +121,12 @@ class TurnOut(BaseModel):
     messages: list[MessageOut]
 
 
-class ModelOut(BaseModel):
-    """A model that can be asked."""
-
-    id: str = Field(examples=["demo@offline"])
-    provider: str = Field(examples=["demo"])
-    name: str = Field(examples=["offline"])
-    default: bool
-
-
 class ModelList(BaseModel):
-    """The configured models, the default first."""
+    """The models that can be asked, the default first, and the providers that there are."""
 
-    items: list[ModelOut]
+    items: list[ModelInfo]
     next_cursor: None = None
+    providers: list[ProviderInfo]
 
 
 class Problem(BaseModel):

@@ -1,11 +1,13 @@
 """The service itself: models, health, and what a monitoring system reads."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 
 from app import __version__
-from app.adapters.inbound.responses import Json, page
+from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import ModelList, Problem
 from app.adapters.inbound.rest.services import Atelier
 
@@ -13,9 +15,18 @@ router = APIRouter()
 
 
 @router.get("/api/models", response_model=ModelList, tags=["models"], summary="The configured models")
-async def models(atelier: Atelier) -> Response:
-    """The default first."""
-    return page([model.model_dump() for model in atelier.catalog.models()], None)
+async def models(
+    atelier: Atelier, refresh: Annotated[bool, Query(description="Ask the providers again.")] = False
+) -> Response:
+    """The default first, each with what is known of it; and the providers, with what is missing to ask them."""
+    listed = await atelier.catalog.models(refresh=refresh)
+    return Json(
+        {
+            "items": [model.model_dump(exclude_none=True) for model in listed.models],
+            "next_cursor": None,
+            "providers": [provider.model_dump(exclude_none=True) for provider in listed.providers],
+        }
+    )
 
 
 @router.get("/api/health/live", tags=["health"], summary="Whether the process answers")

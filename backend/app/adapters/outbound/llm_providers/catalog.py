@@ -1,60 +1,145 @@
-"""The models that are configured, and the provider that answers for each."""
+"""The models that can be asked here, and the provider that answers for each."""
 
-from collections.abc import Sequence
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.core.domain.errors import ProviderNotConfigured, UnknownModel
-from app.core.ports import ILLMProvider, ModelInfo
+from dotenv import dotenv_values
+
+from app.adapters.outbound.key_file import KeyFile
+from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, TimeLimits
+from app.adapters.outbound.llm_providers.facts import FactBook
+from app.adapters.outbound.llm_providers.listing import list_models
+from app.adapters.outbound.llm_providers.providers import PROVIDERS, Provider, Wire, custom_provider
+from app.adapters.outbound.llm_providers.resilience import Candidate, ResilientProvider
+from app.core.domain.errors import AtelierError, ProviderNotConfigured, ProviderRejected, UnknownModel
+from app.core.ports import ILLMProvider, ModelFacts, ModelInfo, ModelList, ProviderInfo
 from app.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 DEMO = "demo@offline"
-OPENAI_URL = "https://api.openai.com/v1"
-OPENAI_MODEL = "gpt-4o-mini"
+DEMO_FACTS = ModelFacts(chat=True, tools=True, images=False, reasoning=False)
 KEPT_PROVIDERS = 256
+LIST_LIFETIME = 3_600.0
+FAILED_LIST_LIFETIME = 60.0
 
 
 class ModelCatalog:
-    """An `IModelCatalog` made of the settings. A provider's package is imported when it is first asked."""
+    """An `IModelCatalog` made of the settings and of the keys in the data folder. A package is imported when first used.
+
+    Raises:
+        UnknownModel, ProviderNotConfigured: a model of DEFAULT_MODEL or MODEL_FALLBACKS cannot be asked.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._keys = KeyFile(settings.key_file)
+        self._facts = FactBook(settings.model_file)
+        self._pool = HttpPool()
+        self._limits = TimeLimits(
+            settings.provider_connect_timeout, settings.provider_first_timeout, settings.provider_timeout
+        )
+        self._rows = dict(PROVIDERS)
+        self._rows |= {
+            custom.name: custom_provider(custom.name, custom.base_url, custom.key_variable, custom.model)
+            for custom in settings.custom_providers
+        }
         # The tools are kept beside the provider: their identity is its key, and must not be used again.
-        self._providers: dict[tuple[str, tuple[int, ...]], tuple[ILLMProvider, Sequence[Any]]] = {}
-        self._pool: Any = None
-        self._has_openai = settings.openai_api_key is not None or settings.openai_base_url is not None
-        self.default = self.check(settings.default_model or (f"openai@{OPENAI_MODEL}" if self._has_openai else DEMO))
+        self._providers: dict[Any, tuple[ILLMProvider, Sequence[Any]]] = {}
+        self._lists: dict[str, tuple[float, list[str], str | None]] = {}
+        for model in [self.default, *settings.model_fallbacks]:
+            self.check(model)
 
-    def check(self, model: str) -> str:
-        provider, at, name = model.partition("@")
-        if not at or not name or provider not in ("openai", "demo") or (provider == "demo" and model != DEMO):
-            raise UnknownModel(
-                f"There is no model named {model[:100]!r} here. Models are named provider@model, for example "
-                f"openai@{OPENAI_MODEL} or {DEMO}; GET /api/models lists what is configured."
-            )
-        if provider == "openai" and not self._has_openai:
-            raise ProviderNotConfigured(
-                "OpenAI has no key here. Set OPENAI_API_KEY (or OPENAI_BASE_URL for a server of your own) "
-                "and start the service again."
-            )
+    @property
+    def default(self) -> str:
+        """DEFAULT_MODEL, else that of the first provider with a key, else the demo."""
+        if self._settings.default_model is not None:
+            return self._settings.default_model
+        ready = (row for row in self._rows.values() if self._is_set_up(row))
+        return next((f"{row.id}@{row.model}" for row in ready), DEMO)
+
+    def check(self, model: str, *, tools: bool = False) -> str:
+        if model != DEMO:
+            row, _ = self._row(model)
+            if row.needs_key and not self._is_set_up(row):
+                raise ProviderNotConfigured(
+                    f"{row.title} has no key here. Set {row.key_variable} and start the service again, "
+                    f"or enter it with: atelier keys set {row.id}"
+                )
+            if tools and self.facts(model).tools is False:
+                raise ProviderRejected(
+                    f"{model} cannot use tools. Choose another model: GET /api/models says what each can."
+                )
         return model
 
-    def provider(self, model: str, tools: Sequence[Any] = ()) -> ILLMProvider:
+    def facts(self, model: str) -> ModelFacts:
+        return DEMO_FACTS if model == DEMO else self._facts.of(model)
+
+    def endpoint(self, model: str) -> tuple[Endpoint, str]:
+        """Where `model` is asked, and its name there.
+
+        Raises:
+            UnknownModel, ProviderNotConfigured: as `check`.
+        """
         self.check(model)
-        key = (model, tuple(map(id, tools)))
-        known = self._providers.get(key)
+        row, name = self._row(model)
+        return self._endpoint(row), name
+
+    def provider(self, model: str, tools: Sequence[Any] = (), options: Mapping[str, Any] | None = None) -> ILLMProvider:
+        self.check(model)
+        if model == DEMO:
+            return self._demo(tools)
+        key = (model, tuple(map(id, tools)), self._secret(self._row(model)[0]))
+        known = self._providers.get(key) if not options else None
         if known is None:
             if len(self._providers) >= KEPT_PROVIDERS:
                 self._providers.clear()
-            made = self._demo(tools) if model == DEMO else self._openai(model.partition("@")[2], tools)
+            made = self._resilient(model, tools, options or {})
+            if options:
+                return made
             known = self._providers[key] = (made, tuple(tools))
         return known[0]
 
-    def models(self) -> list[ModelInfo]:
-        ids = [self.default, *([f"openai@{OPENAI_MODEL}"] if self._has_openai else []), DEMO]
-        return [
-            ModelInfo(id=key, provider=key.partition("@")[0], name=key.partition("@")[2], default=key == self.default)
-            for key in dict.fromkeys(ids)
-        ]
+    def with_key(self, model: str, key: str | None, tools: Sequence[Any], options: Mapping[str, Any]) -> ILLMProvider:
+        """The provider for `model` alone, with a key that the caller has.
+
+        Raises:
+            UnknownModel, ProviderNotConfigured, ProviderRejected: as `check`.
+        """
+        if model == DEMO:
+            return self._demo(tools)
+        if key is None:
+            self.check(model, tools=bool(tools))
+        row, name = self._row(model)
+        endpoint = self._endpoint(row, key)
+        candidate = Candidate(model, lambda: self._make(model, name, endpoint, tools, options))
+        return ResilientProvider([candidate], self._settings.provider_retries)
+
+    async def models(self, *, refresh: bool = False) -> ModelList:
+        rows = list(self._rows.values())
+        await asyncio.gather(*(self._list(row, refresh) for row in rows if self._can_be_listed(row)))
+        default = self.default
+        names = [default]
+        providers: list[ProviderInfo] = []
+        for row in rows:
+            _, listed, error = self._lists.get(row.id, (0.0, [], None))
+            is_there = self._is_set_up(row) or bool(listed)
+            if is_there:
+                names += [f"{row.id}@{name}" for name in listed] or [
+                    f"{row.id}@{row.model}",
+                    *self._facts.known(row.id),
+                ]
+            variable = row.key_variable if row.needs_key else ""
+            said = error if self._is_set_up(row) else None
+            providers.append(
+                ProviderInfo(id=row.id, title=row.title, configured=is_there, key_variable=variable, error=said)
+            )
+        names.append(DEMO)
+        return ModelList(models=list(self._infos(names, default)), providers=providers)
 
     def warm_up(self) -> None:
         """Import what the default model needs, so that the first question does not wait for it."""
@@ -62,28 +147,106 @@ class ModelCatalog:
 
     async def close(self) -> None:
         """Close the connections to providers."""
-        if self._pool is not None:
-            await self._pool.close()
+        await self._pool.close()
+
+    # --- inside
+
+    def _infos(self, names: Sequence[str], default: str) -> Any:
+        for model in dict.fromkeys(names):
+            facts = self.facts(model)
+            if facts.chat is not False or model == default:
+                provider, _, name = model.partition("@")
+                yield ModelInfo(id=model, provider=provider, name=name, default=model == default, **facts.model_dump())
+
+    def _row(self, model: str) -> tuple[Provider, str]:
+        provider, _, name = model.partition("@")
+        row = self._rows.get(provider)
+        if row is None or not name:
+            raise UnknownModel(
+                f"There is no model named {model[:100]!r} here. Models are named provider@model, for example "
+                f"openai@{PROVIDERS['openai'].model} or {DEMO}; the providers are {', '.join(self._rows)}. "
+                "GET /api/models lists what is configured."
+            )
+        return row, name
+
+    def _endpoint(self, row: Provider, key: str | None = None) -> Endpoint:
+        own = self._settings.provider_url(row.id)
+        return Endpoint(
+            provider=row,
+            base_url=own or row.base_url,
+            is_own=own is not None,
+            secret=key or self._secret(row),
+            pool=self._pool,
+            limits=self._limits,
+        )
+
+    def _secret(self, row: Provider) -> str | None:
+        """A provider's key: from the environment, else from the data folder."""
+        given = self._settings.provider_key(row.id)
+        if given is None and row.id not in PROVIDERS and row.key_variable:
+            given = os.environ.get(row.key_variable) or dotenv_values(".env").get(row.key_variable)
+        return given or self._keys.get(row.id)
+
+    def _is_set_up(self, row: Provider) -> bool:
+        """Whether somebody has set a provider up: with a key, or with an address that may do without one."""
+        if self._secret(row) is not None or self._settings.provider_url(row.id) is not None:
+            return True
+        return row.id not in PROVIDERS and not row.needs_key
+
+    def _can_be_listed(self, row: Provider) -> bool:
+        return self._is_set_up(row) or not row.needs_key
+
+    async def _list(self, row: Provider, refresh: bool) -> None:
+        """Have the list of a provider's models fresh."""
+        names: list[str] = []
+        if (known := self._lists.get(row.id)) is not None:
+            fresh_until, names, _ = known
+            if not refresh and time.monotonic() < fresh_until:
+                return
+        lifetime, error = LIST_LIFETIME, None
+        try:
+            found = await list_models(self._endpoint(row))
+        except AtelierError as failed:
+            logger.info("the models of %s cannot be listed: %s", row.title, failed.message)
+            lifetime, error = FAILED_LIST_LIFETIME, failed.message
+        else:
+            self._facts.tell({f"{row.id}@{name}": facts for name, facts in found.items()})
+            names = list(found)
+        self._lists[row.id] = (time.monotonic() + lifetime, names, error)
+
+    def _resilient(self, model: str, tools: Sequence[Any], options: Mapping[str, Any]) -> ILLMProvider:
+        fallbacks = [other for other in self._settings.model_fallbacks if other != model]
+        candidates = [Candidate(name, self._maker(name, tools, options)) for name in (model, *fallbacks)]
+        return ResilientProvider(candidates, self._settings.provider_retries)
+
+    def _maker(self, model: str, tools: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        def make() -> ILLMProvider:
+            if model == DEMO:
+                return self._demo(tools)
+            endpoint, name = self.endpoint(model)
+            return self._make(model, name, endpoint, tools, options)
+
+        return make
+
+    def _make(
+        self, model: str, name: str, endpoint: Endpoint, tools: Sequence[Any], options: Mapping[str, Any]
+    ) -> ILLMProvider:
+        facts = self.facts(model)
+        match endpoint.provider.wire:
+            case Wire.ANTHROPIC:
+                from app.adapters.outbound.llm_providers import anthropic_provider
+
+                return anthropic_provider.make(name, endpoint, facts, tools, options)
+            case Wire.GEMINI:
+                from app.adapters.outbound.llm_providers import gemini_provider
+
+                return gemini_provider.make(name, endpoint, facts, tools, options)
+            case Wire.OPENAI:
+                from app.adapters.outbound.llm_providers.openai_provider import OpenAIChatModel, OpenAIProvider
+
+                return OpenAIProvider(OpenAIChatModel.connect(name, endpoint, facts), tools, options)
 
     def _demo(self, tools: Sequence[Any]) -> ILLMProvider:
         from app.adapters.outbound.llm_providers.demo_provider import DemoProvider
 
         return DemoProvider(tools)
-
-    def _openai(self, name: str, tools: Sequence[Any]) -> ILLMProvider:
-        from app.adapters.outbound.llm_providers.openai_provider import HttpPool, OpenAIChatModel, OpenAIProvider
-
-        settings = self._settings
-        if self._pool is None:
-            self._pool = HttpPool()
-        key = settings.openai_api_key
-        chat = OpenAIChatModel.connect(
-            model=name,
-            base_url=settings.openai_base_url or OPENAI_URL,
-            key=key.get_secret_value() if key is not None else None,
-            key_variable="OPENAI_API_KEY",
-            provider="OpenAI" if settings.openai_base_url is None else "The server at OPENAI_BASE_URL",
-            pool=self._pool,
-            timeout=settings.provider_timeout,
-        )
-        return OpenAIProvider(chat, tools)

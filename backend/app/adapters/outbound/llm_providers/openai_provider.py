@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import aiohttp
@@ -10,76 +10,38 @@ import orjson
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.tools import BaseTool
 from langchain_openai import ChatOpenAI
 from pydantic import PrivateAttr, SecretStr
 
-from app.adapters.outbound.llm_providers.errors import from_status
+from app.adapters.outbound.llm_providers.endpoint import Endpoint
+from app.adapters.outbound.llm_providers.history import own_or_plain
 from app.adapters.outbound.llm_providers.openai_stream import StreamReader
-from app.core.domain.errors import AtelierError, ProviderTimeout, ProviderUnavailable
-from app.core.ports import IAnswerSink
+from app.core.ports import IAnswerSink, ModelFacts
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 10.0
 LAST_BYTES_SECONDS = 0.25
-
-
-class HttpPool:
-    """The connections to providers, shared by all models of a process and opened when first used."""
-
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-
-    def session(self) -> aiohttp.ClientSession:
-        """The session of the running loop."""
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                json_serialize=lambda value: orjson.dumps(value).decode(),
-            )
-        return self._session
-
-    async def close(self) -> None:
-        """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
 
 
 class OpenAIChatModel(ChatOpenAI):
     """`ChatOpenAI` with its reading loop replaced: what is sent is LangChain's, what comes back is read lean."""
 
-    _pool: HttpPool = PrivateAttr()
-    _provider_name: str = PrivateAttr()
-    _key_variable: str = PrivateAttr()
-    _read_timeout: float = PrivateAttr()
+    _endpoint: Endpoint = PrivateAttr()
+    _facts: ModelFacts = PrivateAttr()
 
     @classmethod
-    def connect(
-        cls,
-        *,
-        model: str,
-        base_url: str,
-        key: str | None,
-        key_variable: str,
-        provider: str,
-        pool: HttpPool,
-        timeout: float,
-    ) -> "OpenAIChatModel":
-        """A model of the server at `base_url`, sharing the connections of `pool`."""
+    def connect(cls, model: str, endpoint: Endpoint, facts: ModelFacts) -> "OpenAIChatModel":
+        """The model of that name at `endpoint`."""
         chat = cls(
             model=model,
-            base_url=base_url,
-            api_key=SecretStr(key or "none"),
+            base_url=endpoint.url,
+            api_key=SecretStr(endpoint.secret or "none"),
             max_retries=0,
             use_responses_api=False,
             stream_usage=True,
         )
-        chat._pool = pool
-        chat._provider_name = provider
-        chat._key_variable = key_variable
-        chat._read_timeout = timeout
+        chat._endpoint = endpoint
+        chat._facts = facts
         return chat
 
     async def read(self, messages: Sequence[BaseMessage], sink: IAnswerSink, **kwargs: Any) -> AIMessage:
@@ -88,40 +50,54 @@ class OpenAIChatModel(ChatOpenAI):
         Raises:
             AtelierError: one of the provider errors, in words for the user.
         """
-        options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}, **kwargs}
-        payload = cast("dict[str, Any]", self._get_request_payload(list(messages), **options))
-        secret = self._secret()
-        reader = StreamReader(sink, provider=self._provider_name, secret=secret)
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if secret:
-            headers["Authorization"] = f"Bearer {secret}"
-        logger.debug("asking %s for %s with %d messages", self._provider_name, self.model_name, len(messages))
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=self._read_timeout)
+        endpoint, limits = self._endpoint, self._endpoint.limits
+        payload = self.payload(messages, {"stream": True, "stream_options": {"include_usage": True}, **kwargs})
+        reader = StreamReader(sink, endpoint, self.model_name)
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **endpoint.headers}
+        logger.debug("asking %s for %s with %d messages", endpoint.title, self.model_name, len(messages))
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect)
+        loop = asyncio.get_running_loop()
+        seconds, seen = limits.first, 0
         try:
-            async with self._pool.session().post(
-                f"{self.openai_api_base}/chat/completions", data=orjson.dumps(payload), headers=headers, timeout=timeout
-            ) as response:
+            async with (
+                asyncio.timeout(seconds) as deadline,
+                endpoint.pool.session().post(
+                    f"{endpoint.url}/chat/completions", data=orjson.dumps(payload), headers=headers, timeout=timeout
+                ) as response,
+            ):
                 if response.status != 200:
-                    raise await self._refusal(response, secret)
+                    raise await endpoint.refusal(response, self.model_name)
                 async for data in response.content.iter_any():
                     reader.feed(data)
                     if reader.done:
                         await _read_out(response)
                         break
+                    if reader.events != seen:  # a comment that keeps the connection alive is no piece
+                        seconds, seen = limits.between, reader.events
+                        deadline.reschedule(loop.time() + seconds)
                 reader.close()
-        except AtelierError:
-            raise
         except TimeoutError as error:
-            raise ProviderTimeout(
-                f"{self._provider_name} did not answer within {self._read_timeout:g} seconds. Try again."
-            ) from error
+            is_connecting = isinstance(error, aiohttp.ServerTimeoutError)
+            raise endpoint.timed_out(limits.connect if is_connecting else seconds) from error
         except aiohttp.ClientConnectorError as error:
-            raise ProviderUnavailable(
-                f"{self._provider_name} cannot be reached. Check its address and the network, then try again."
-            ) from error
+            raise endpoint.out_of_reach() from error
         except aiohttp.ClientError as error:
-            raise ProviderUnavailable(f"{self._provider_name} cut its answer short. Try again.") from error
+            raise endpoint.cut_short() from error
         return reader.message()
+
+    def payload(self, messages: Sequence[BaseMessage], options: Mapping[str, Any]) -> dict[str, Any]:
+        """The request's body, in the provider's words.
+
+        Raises:
+            ProviderRejected: the provider has no such thing as `options` ask for.
+        """
+        provider = self._endpoint.provider
+        ours = own_or_plain(messages, provider.made_by, takes_images=self._facts.images is not False)
+        made = cast("dict[str, Any]", self._get_request_payload(ours, **options))
+        for message, sent in zip(ours, made["messages"], strict=True):
+            if isinstance(message, AIMessage):
+                sent |= {key: message.additional_kwargs[key] for key in _RETURNED if message.additional_kwargs.get(key)}
+        return provider.dialect.adapt(made, thinks=self._facts.reasoning)
 
     async def _agenerate(
         self,
@@ -130,24 +106,12 @@ class OpenAIChatModel(ChatOpenAI):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        answer = await self.read(messages, _NOBODY, **({"stop": stop} if stop else {}), **kwargs)
+        answer = await self.read(messages, NOBODY, **({"stop": stop} if stop else {}), **kwargs)
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
-    def _secret(self) -> str | None:
-        key = self.openai_api_key
-        value = key.get_secret_value() if isinstance(key, SecretStr) else None
-        return None if value == "none" else value
 
-    async def _refusal(self, response: aiohttp.ClientResponse, secret: str | None) -> AtelierError:
-        return from_status(
-            response.status,
-            await response.content.read(65_536),
-            provider=self._provider_name,
-            model=self.model_name,
-            key_variable=self._key_variable,
-            secret=secret,
-            retry_after=response.headers.get("Retry-After"),
-        )
+_RETURNED = ("reasoning_content", "reasoning_details")
+"""What a provider may want to see again of its own messages; its dialect says whether it does."""
 
 
 async def _read_out(response: aiohttp.ClientResponse) -> None:
@@ -162,11 +126,14 @@ async def _read_out(response: aiohttp.ClientResponse) -> None:
 class OpenAIProvider:
     """An `ILLMProvider` over OpenAI's wire."""
 
-    def __init__(self, chat: OpenAIChatModel, tools: Sequence[BaseTool] = ()) -> None:
+    def __init__(
+        self, chat: OpenAIChatModel, tools: Sequence[Any] = (), options: Mapping[str, Any] | None = None
+    ) -> None:
         self._chat = chat
         bound = chat.bind_tools(list(tools)) if tools else None
-        self._kwargs: dict[str, Any] = dict(bound.kwargs) if bound is not None else {}  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
-        self.model: Any = bound if bound is not None else chat
+        made: dict[str, Any] = cast("Any", bound).kwargs if bound is not None else {}
+        self._kwargs: dict[str, Any] = {**made, **(options or {})}
+        self.model: Any = chat.bind(**self._kwargs) if self._kwargs else chat
 
     async def stream(self, messages: Sequence[Any], sink: IAnswerSink) -> AIMessage:
         """Ask the model; its pieces go to `sink`."""
@@ -182,5 +149,8 @@ class _Nobody:
     def reasoning(self, piece: str) -> None:
         """Nothing to do."""
 
+    def restart(self, model: str) -> None:
+        """Nothing to do."""
 
-_NOBODY = _Nobody()
+
+NOBODY = _Nobody()

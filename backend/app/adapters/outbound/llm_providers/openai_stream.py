@@ -10,6 +10,7 @@ from typing import Any, cast
 import orjson
 from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
 
+from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.errors import in_stream
 from app.core.domain.errors import ProviderUnavailable
 from app.core.domain.ids import new_id
@@ -23,14 +24,15 @@ class StreamReader:
     """Reads one streamed answer.
 
     Attributes:
+        events: how many have arrived.
         finished: whether the answer came to its end, and was not cut off.
         done: whether the provider said that nothing follows.
     """
 
-    def __init__(self, sink: IAnswerSink, *, provider: str, secret: str | None = None) -> None:
+    def __init__(self, sink: IAnswerSink, endpoint: Endpoint, model: str) -> None:
         self._sink = sink
-        self._provider = provider
-        self._secret = secret
+        self._endpoint = endpoint
+        self._model = model
         self._rest = b""
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -40,6 +42,8 @@ class StreamReader:
         self._usage: dict[str, Any] | None = None
         self._service_tier: str | None = None
         self._response: dict[str, Any] = {}
+        self._details: list[dict[str, Any]] = []
+        self.events = 0
         self.finished = False
         self.done = False
 
@@ -65,24 +69,26 @@ class StreamReader:
         if self._rest:
             self.feed(b"\n")
         if not self.finished:
-            raise ProviderUnavailable(f"{self._provider} cut its answer short. Try again.")
+            raise self._endpoint.cut_short()
 
     def message(self) -> AIMessage:
         """The whole answer."""
         valid: list[ToolCall] = []
         invalid: list[InvalidToolCall] = []
         for call in self._calls:
-            call.add_to(valid, invalid)
+            put_call(call.id, call.name, "".join(call.arguments), valid, invalid)
         additional: dict[str, Any] = {}
         if self._reasoning:
             additional["reasoning_content"] = "".join(self._reasoning)
+        if self._details:
+            additional["reasoning_details"] = self._details
         return AIMessage(
             content="".join(self._text),
             tool_calls=valid,
             invalid_tool_calls=invalid,
             usage_metadata=self._usage_metadata(),
             additional_kwargs=additional,
-            response_metadata={"model_provider": "openai", **self._response},
+            response_metadata={"model_provider": self._endpoint.provider.made_by, **self._response},
         )
 
     def _event(self, data: bytes) -> None:
@@ -92,13 +98,21 @@ class StreamReader:
         try:
             chunk: Any = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise ProviderUnavailable(f"{self._provider} sent something that is not JSON. Try again.") from error
+            raise ProviderUnavailable(f"{self._endpoint.title} sent something that is not JSON. Try again.") from error
+        self.events += 1
         if isinstance(chunk, dict):
             self._chunk(cast("dict[str, Any]", chunk))
 
     def _chunk(self, chunk: dict[str, Any]) -> None:
         if chunk.get("error"):
-            raise in_stream(chunk["error"], provider=self._provider, secret=self._secret)
+            endpoint = self._endpoint
+            raise in_stream(
+                chunk["error"],
+                provider=endpoint.title,
+                model=self._model,
+                key_variable=endpoint.provider.key_variable,
+                secret=endpoint.secret,
+            )
         if usage := chunk.get("usage"):
             self._usage = usage
             self._service_tier = chunk.get("service_tier")
@@ -117,16 +131,48 @@ class StreamReader:
 
     def _delta(self, delta: dict[str, Any]) -> None:
         if piece := delta.get("reasoning_content") or delta.get("reasoning"):
-            if self._new_text:
-                self._let_out()
-            self._new_reasoning.append(piece)
+            self._add_reasoning(piece)
         # A refusal is what the model says to the user in place of an answer.
         if piece := delta.get("content") or delta.get("refusal"):
-            if self._new_reasoning:
-                self._let_out()
-            self._new_text.append(piece)
+            self._add_content(piece)
         for fragment in delta.get("tool_calls") or ():
             self._call_for(fragment).add(fragment)
+        for detail in delta.get("reasoning_details") or ():
+            self._add_detail(detail)
+
+    def _add_content(self, content: Any) -> None:
+        """Text; or a list of parts, in which Mistral's thinking models keep their thoughts apart."""
+        if isinstance(content, str):
+            if self._new_reasoning:
+                self._let_out()
+            self._new_text.append(content)
+            return
+        for part in cast("list[dict[str, Any]]", content):
+            if part.get("type") == "thinking":
+                thoughts = part.get("thinking") or ()
+                self._add_reasoning(
+                    thoughts if isinstance(thoughts, str) else "".join(t.get("text", "") for t in thoughts)
+                )
+            elif text := part.get("text"):
+                self._add_content(text)
+
+    def _add_reasoning(self, piece: str) -> None:
+        if self._new_text:
+            self._let_out()
+        self._new_reasoning.append(piece)
+
+    def _add_detail(self, detail: dict[str, Any]) -> None:
+        """A fragment of what OpenRouter wants to see again: those of one index and kind are one."""
+        key = ("index", "type")
+        last = self._details[-1] if self._details else None
+        if last is None or detail.get("index") is None or any(last.get(k) != detail.get(k) for k in key):
+            self._details.append(dict(detail))
+            return
+        for name, value in detail.items():
+            if name in ("text", "summary", "data") and isinstance(value, str):
+                last[name] = (last.get(name) or "") + value
+            elif value is not None:
+                last[name] = value
 
     def _let_out(self) -> None:
         """Hand on what arrived since the last time: pieces that came together leave together."""
@@ -181,18 +227,17 @@ class _Call:
         if arguments := function.get("arguments"):
             self.arguments.append(arguments)
 
-    def add_to(self, valid: list[ToolCall], invalid: list[InvalidToolCall]) -> None:
-        """Put the finished call where it belongs."""
-        call_id = self.id or f"call_{new_id()}"
-        name = clean_text(self.name)
-        text = "".join(self.arguments)
-        try:
-            args: Any = orjson.loads(text) if text.strip() else {}
-        except orjson.JSONDecodeError:
-            args = None
-        if isinstance(args, dict):
-            valid.append(ToolCall(id=call_id, name=name, args=clean_json(args), type="tool_call"))
-        else:
-            invalid.append(
-                InvalidToolCall(id=call_id, name=name, args=clean_text(text), error=None, type="invalid_tool_call")
-            )
+
+def put_call(call_id: str, name: str, text: str, valid: list[ToolCall], invalid: list[InvalidToolCall]) -> None:
+    """Put a finished call where it belongs: among those whose arguments are a JSON object, or among the others."""
+    call_id, name = call_id or f"call_{new_id()}", clean_text(name)
+    try:
+        args: Any = orjson.loads(text) if text.strip() else {}
+    except orjson.JSONDecodeError:
+        args = None
+    if isinstance(args, dict):
+        valid.append(ToolCall(id=call_id, name=name, args=clean_json(args), type="tool_call"))
+    else:
+        invalid.append(
+            InvalidToolCall(id=call_id, name=name, args=clean_text(text), error=None, type="invalid_tool_call")
+        )

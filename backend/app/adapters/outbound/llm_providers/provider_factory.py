@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from langchain_core.tools import BaseTool
 
-from app.adapters.outbound.llm_providers.catalog import DEMO, OPENAI_MODEL, ModelCatalog
+from app.adapters.outbound.llm_providers.catalog import DEMO, ModelCatalog
+from app.adapters.outbound.llm_providers.providers import PROVIDERS
 from app.core.ports import ILLMProvider
 from app.settings import Settings
 
@@ -14,13 +15,13 @@ class LLMProviderFactory:
 
     @staticmethod
     def create_provider(provider_type: str | None = None, tools: Sequence[BaseTool] | None = None) -> ILLMProvider:
-        """The provider `provider_type` (`openai`, `demo`, or a whole `provider@model`) with `tools` bound to it.
+        """The provider `provider_type` (`openai`, `mistral`, …, `demo`, or a whole `provider@model`) with `tools` bound to it.
 
-        Without a type it is the default model of the settings.
+        Without a type it is the default model of the settings; a provider alone stands for its usual model.
 
         Raises:
             UnknownModel, ProviderNotConfigured: there is no such provider, or its key is missing.
         """
         catalog = ModelCatalog(Settings())
-        names = {None: catalog.default, "openai": f"openai@{OPENAI_MODEL}", "demo": DEMO}
+        names = {None: catalog.default, "demo": DEMO, **{row.id: f"{row.id}@{row.model}" for row in PROVIDERS.values()}}
         return catalog.provider(names.get(provider_type, provider_type or DEMO), tools or ())

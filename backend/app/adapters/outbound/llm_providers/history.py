@@ -1,0 +1,128 @@
+"""A stored history for a provider that did not write it: what only its author understands is left out.
+
+A message says where it comes from in `response_metadata["model_provider"]`. What its provider wants to see again of
+it (signatures, reasoning) lies in `additional_kwargs`, and is sent to that provider alone.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from app.adapters.outbound.llm_providers.dialect import CallIds, Renaming, fit_name
+
+BLOCKS = "blocks"
+"""Where the parts of an answer are kept whose provider wants them back in their order: thoughts, with signatures."""
+
+SIGNATURES = "__gemini_function_call_thought_signatures__"
+"""Where langchain-google-genai keeps the signatures of calls, by the calls' ids."""
+
+BEGINNING = "(The conversation goes on from here.)"
+NOTHING = "(nothing)"
+UNSEEN_IMAGE = "(An image, which this model cannot see.)"
+
+
+def own_or_plain(messages: Sequence[BaseMessage], made_by: str, *, takes_images: bool = True) -> list[BaseMessage]:
+    """`messages` for the provider whose mark is `made_by`: what others wrote is text and calls, and nothing else."""
+    return [_own_or_plain(message, made_by, takes_images) for message in messages]
+
+
+def _own_or_plain(message: BaseMessage, made_by: str, takes_images: bool) -> BaseMessage:
+    content = cast("str | list[Any]", message.content)  # pyright: ignore[reportUnknownMemberType]
+    if isinstance(message, AIMessage):
+        if message.response_metadata.get("model_provider") == made_by:
+            return message
+        if message.additional_kwargs or not isinstance(content, str):
+            return message.model_copy(update={"additional_kwargs": {}, "content": _text(content)})
+    elif not takes_images and not isinstance(content, str) and any(_is_image(part) for part in content):
+        unseen = {"type": "text", "text": UNSEEN_IMAGE}
+        return message.model_copy(update={"content": [unseen if _is_image(part) else part for part in content]})
+    return message
+
+
+def portable(messages: Sequence[BaseMessage], made_by: str, ids: CallIds, *, takes_images: bool) -> list[BaseMessage]:
+    """`messages` for a provider with a wire of its own, whose rules for a conversation are strict.
+
+    The system prompt stands first and alone, a user's message after it; no message is empty; every call has an id
+    that the provider takes, a name and an object of arguments, and its result has the same id.
+    """
+    renaming = Renaming(ids)
+    names: dict[str, str] = {}
+    kept: list[BaseMessage] = []
+    for message in own_or_plain(messages, made_by, takes_images=takes_images):
+        if isinstance(message, AIMessage):
+            if (answer := _answer(message, renaming)) is not None:
+                names = {call["id"] or "": call["name"] for call in answer.tool_calls}
+                kept.append(answer)
+        elif isinstance(message, ToolMessage):
+            call_id = renaming.of_result(message.tool_call_id)
+            kept.append(message.model_copy(update={"tool_call_id": call_id, "name": names.get(call_id)}))
+        elif isinstance(message, SystemMessage):
+            _add_system(kept, message)
+        else:
+            blank = not message.text.strip() and not _has_more_than_text(message)
+            kept.append(HumanMessage(NOTHING) if blank else message)
+    first = 1 if kept and isinstance(kept[0], SystemMessage) else 0
+    if len(kept) <= first or not isinstance(kept[first], HumanMessage):
+        kept.insert(first, HumanMessage(BEGINNING))
+    return kept
+
+
+def _answer(message: AIMessage, renaming: Renaming) -> AIMessage | None:
+    """An assistant message; None where there is nothing in it."""
+    calls = [*message.tool_calls, *map(_as_call, message.invalid_tool_calls)]
+    blocks: Any = message.additional_kwargs.get(BLOCKS)
+    content = blocks or cast("str | list[Any]", message.content)  # pyright: ignore[reportUnknownMemberType]
+    if not calls:
+        if isinstance(content, str) and not content.strip():
+            return None
+        return message.model_copy(update={"content": content})
+    old = [str(call["id"] or "") for call in calls]
+    new = renaming.of_calls(old)
+    renamed = [
+        {**call, "id": call_id, "name": fit_name(call["name"])} for call, call_id in zip(calls, new, strict=True)
+    ]
+    additional = message.additional_kwargs
+    if signatures := additional.get(SIGNATURES):
+        names = dict(zip(old, new, strict=True))
+        additional = {**additional, SIGNATURES: {names.get(key, key): value for key, value in signatures.items()}}
+    changes = {"content": content, "tool_calls": renamed, "invalid_tool_calls": [], "additional_kwargs": additional}
+    return message.model_copy(update=changes)
+
+
+def _as_call(call: Any) -> Any:
+    """A call whose arguments could not be read, with what there is of them."""
+    return {
+        "type": "tool_call",
+        "id": call["id"],
+        "name": call["name"] or "",
+        "args": {"malformed": call["args"] or ""},
+    }
+
+
+def _add_system(kept: list[BaseMessage], message: SystemMessage) -> None:
+    if not kept:
+        kept.append(message)
+    elif len(kept) == 1 and isinstance(kept[0], SystemMessage):
+        kept[0] = SystemMessage(f"{kept[0].text}\n\n{message.text}")
+    elif message.text.strip():
+        kept.append(HumanMessage(message.text))
+
+
+def _text(content: str | Iterable[Any]) -> str:
+    """The text of a message's content."""
+    if isinstance(content, str):
+        return content
+    parts: list[Any] = [cast("dict[str, Any]", p).get("text") if isinstance(p, dict) else p for p in content]
+    return "\n".join(part for part in parts if isinstance(part, str))
+
+
+def _is_image(part: Any) -> bool:
+    return isinstance(part, dict) and cast("dict[str, Any]", part).get("type") in ("image", "image_url", "input_image")
+
+
+def _has_more_than_text(message: BaseMessage) -> bool:
+    content = cast("str | list[Any]", message.content)  # pyright: ignore[reportUnknownMemberType]
+    return not isinstance(content, str) and any(
+        isinstance(part, dict) and cast("dict[str, Any]", part).get("type") != "text" for part in content
+    )

@@ -1,0 +1,117 @@
+"""What models a provider has, and what it says of them: the answers of its list, in whatever shape."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, cast
+
+import aiohttp
+
+from app.adapters.outbound.llm_providers.endpoint import Endpoint
+from app.adapters.outbound.llm_providers.providers import Wire
+from app.core.domain.errors import AtelierError
+
+LIST_SECONDS = 5.0
+Facts = dict[str, Any]
+
+
+async def list_models(endpoint: Endpoint) -> dict[str, Facts]:
+    """The models at `endpoint` by name, with what it says of each.
+
+    Raises:
+        AtelierError: it cannot be asked.
+    """
+    try:
+        async with asyncio.timeout(LIST_SECONDS):
+            if endpoint.provider.models_path == "/api/tags":
+                return await _ollama(endpoint)
+            document = await _get(endpoint, endpoint.url + endpoint.provider.models_path)
+    except TimeoutError as error:
+        raise endpoint.timed_out(LIST_SECONDS) from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise endpoint.out_of_reach() from error
+    return {name: facts for name, facts in _entries(document) if name}
+
+
+async def _get(endpoint: Endpoint, url: str, **body: Any) -> Any:
+    match endpoint.provider.wire:
+        case Wire.ANTHROPIC:
+            headers = {"x-api-key": endpoint.secret or "", "anthropic-version": "2023-06-01"}
+        case Wire.GEMINI:
+            headers = {"x-goog-api-key": endpoint.secret or ""}
+        case Wire.OPENAI:
+            headers = endpoint.headers
+    method = "POST" if body else "GET"
+    async with endpoint.pool.session().request(method, url, headers=headers, json=body or None) as response:
+        if response.status != 200:
+            raise await endpoint.refusal(response, "")
+        return await response.json(content_type=None)
+
+
+async def _ollama(endpoint: Endpoint) -> dict[str, Facts]:
+    """What is pulled, and what each can: Ollama says it a model at a time."""
+    root = endpoint.url.removesuffix(endpoint.provider.prefix)
+    document = await _get(endpoint, f"{root}/api/tags")
+    names = [str(entry.get("name")) for entry in _dicts(document, "models")]
+
+    async def show(name: str) -> Facts:
+        try:
+            shown = await _get(endpoint, f"{root}/api/show", model=name)
+        except (AtelierError, aiohttp.ClientError):
+            return {}
+        can = shown.get("capabilities")
+        facts: Facts = {}
+        if isinstance(can, list):
+            facts = {"tools": "tools" in can, "images": "vision" in can, "reasoning": "thinking" in can}
+            facts["chat"] = "completion" in can
+        info: dict[str, Any] = shown.get("model_info") or {}
+        sizes = [value for key, value in info.items() if key.endswith(".context_length")]
+        return facts | ({"context_tokens": sizes[0]} if sizes else {})
+
+    return dict(zip(names, await asyncio.gather(*map(show, names)), strict=True))
+
+
+def _entries(document: Any) -> Iterator[tuple[str, Facts]]:
+    for entry in [*_dicts(document, "data"), *_dicts(document, "models")]:
+        name = str(entry.get("id") or entry.get("name") or "").removeprefix("models/")
+        yield name, {key: value for key, value in _facts(entry).items() if value is not None}
+
+
+def _facts(entry: dict[str, Any]) -> Facts:
+    """What one entry says: OpenRouter's, Mistral's, Groq's, Moonshot's, Gemini's and vLLM's words for it."""
+    can: Any = entry.get("capabilities") if isinstance(entry.get("capabilities"), dict) else {}
+    parameters = entry.get("supported_parameters")
+    architecture: dict[str, Any] = entry.get("architecture") or {}
+    inputs: Any = architecture.get("input_modalities")
+    methods = entry.get("supportedGenerationMethods")
+    pricing: Any = entry.get("pricing") or {}
+    return {
+        "chat": can.get("completion_chat", "generateContent" in methods if isinstance(methods, list) else None),
+        "tools": can.get("function_calling", "tools" in parameters if isinstance(parameters, list) else None),
+        "images": can.get("vision", "image" in inputs if isinstance(inputs, list) else entry.get("supports_image_in")),
+        "reasoning": entry.get("supports_reasoning", entry.get("thinking")),
+        "context_tokens": _first(
+            entry, "context_length", "max_context_length", "context_window", "inputTokenLimit", "max_model_len"
+        ),
+        "output_tokens": _first(entry, "max_completion_tokens", "outputTokenLimit"),
+        "input_price": _per_million(pricing.get("prompt")),
+        "output_price": _per_million(pricing.get("completion")),
+    }
+
+
+def _first(entry: dict[str, Any], *names: str) -> int | None:
+    values = (entry.get(name) for name in names)
+    return next((value for value in values if isinstance(value, int) and value > 0), None)
+
+
+def _per_million(price: Any) -> float | None:
+    """A price a token, as OpenRouter writes it, for a million of them; -1 is its word for "it depends"."""
+    try:
+        value = float(price)
+    except (TypeError, ValueError):
+        return None
+    return round(value * 1_000_000, 6) if value >= 0 else None
+
+
+def _dicts(document: Any, key: str) -> list[dict[str, Any]]:
+    found: Any = cast("dict[str, Any]", document).get(key) if isinstance(document, dict) else None
+    return [entry for entry in cast("list[Any]", found) if isinstance(entry, dict)] if isinstance(found, list) else []

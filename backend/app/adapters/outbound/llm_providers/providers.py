@@ -1,0 +1,178 @@
+"""The providers that the service knows: a row each. What is special about one stands in its row, or in its own file."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from app.adapters.outbound.llm_providers.dialect import NINE_CHARACTERS, WORDS, CallIds, Dialect
+
+
+class Wire(Enum):
+    """The shape of a provider's requests and answers."""
+
+    OPENAI = auto()
+    ANTHROPIC = auto()
+    GEMINI = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider of models.
+
+    Attributes:
+        id: its part of `provider@model`.
+        title: its name, for people.
+        base_url: where it is, if the settings do not say otherwise.
+        key_variable: the variable that its key is set with.
+        model: what answers where the provider alone is named.
+        needs_key: whether it is of use without a key.
+        dialect: how it departs from OpenAI's wire, where it speaks that.
+        ids: which ids of tool calls it takes, where it does not speak OpenAI's wire.
+        mark: what its messages say of where they come from (LangChain's `model_provider`).
+        prefix: what its OpenAI-shaped routes begin with behind its address.
+        models_path: where it lists its models.
+    """
+
+    id: str
+    title: str
+    base_url: str
+    key_variable: str
+    model: str
+    dialect: Dialect
+    wire: Wire = Wire.OPENAI
+    needs_key: bool = True
+    ids: CallIds = WORDS
+    mark: str = ""
+    prefix: str = ""
+    models_path: str = "/models"
+
+    @property
+    def made_by(self) -> str:
+        """The mark of its messages: its own id, where LangChain has none for it."""
+        return self.mark or self.id
+
+    @property
+    def url_variable(self) -> str:
+        """The variable that its address is set with."""
+        return f"{self.id.upper()}_BASE_URL"
+
+
+def _row(
+    id: str,  # noqa: A002 - the field's name
+    title: str,
+    base_url: str,
+    model: str,
+    dialect: Dialect | None = None,
+    *,
+    wire: Wire = Wire.OPENAI,
+    needs_key: bool = True,
+    mark: str = "",
+    prefix: str = "",
+    models_path: str = "/models",
+) -> Provider:
+    return Provider(
+        id=id,
+        title=title,
+        base_url=base_url,
+        key_variable=f"{id.upper()}_API_KEY",
+        model=model,
+        dialect=dialect or Dialect(title),
+        wire=wire,
+        needs_key=needs_key,
+        mark=mark,
+        prefix=prefix,
+        models_path=models_path,
+    )
+
+
+PROVIDERS: dict[str, Provider] = {
+    provider.id: provider
+    for provider in (
+        _row("openai", "OpenAI", "https://api.openai.com/v1", "gpt-4o-mini"),
+        _row(
+            "anthropic",
+            "Anthropic",
+            "https://api.anthropic.com",
+            "claude-sonnet-4-5",
+            wire=Wire.ANTHROPIC,
+            prefix="/v1",
+        ),
+        _row(
+            "gemini",
+            "Gemini",
+            "https://generativelanguage.googleapis.com/v1beta",
+            "gemini-flash-latest",
+            wire=Wire.GEMINI,
+            mark="google_genai",
+            prefix="/v1beta",
+        ),
+        _row(
+            "mistral",
+            "Mistral",
+            "https://api.mistral.ai/v1",
+            "mistral-small-latest",
+            Dialect(
+                "Mistral",
+                ids=NINE_CHARACTERS,
+                takes_null=False,
+                required="any",
+                stream_options=False,
+                max_tokens="max_tokens",
+                renames={"seed": "random_seed"},
+            ),
+        ),
+        _row("tu", "TU Wien", "https://aqueduct.ai.datalab.tuwien.ac.at/v1", "qwen-coder-30b"),
+        _row(
+            "bigmodel",
+            "BigModel",
+            "https://open.bigmodel.cn/api/paas/v4",
+            "glm-4.7-flash",
+            Dialect(
+                "BigModel",
+                required=None,
+                names_a_tool=False,
+                says_none=False,
+                max_tokens="max_tokens",
+                takes_null=False,
+            ),
+        ),
+        _row(
+            "openrouter",
+            "OpenRouter",
+            "https://openrouter.ai/api/v1",
+            "openrouter/auto",
+            Dialect("OpenRouter", details="reasoning_details"),
+        ),
+        _row(
+            "moonshot",
+            "Moonshot",
+            "https://api.moonshot.ai/v1",
+            "kimi-k2.6",
+            Dialect("Moonshot", forces_thinkers=False, reasoning="reasoning_content", max_tokens="max_tokens"),
+        ),
+        _row("groq", "Groq", "https://api.groq.com/openai/v1", "openai/gpt-oss-20b"),
+        _row(
+            "ollama",
+            "Ollama",
+            "http://127.0.0.1:11434",
+            "llama3.1",
+            Dialect("Ollama", required=None, names_a_tool=False, says_none=False, max_tokens="max_tokens"),
+            needs_key=False,
+            prefix="/v1",
+            models_path="/api/tags",
+        ),
+    )
+}
+"""In the order in which the first one with a key becomes the default."""
+
+
+def custom_provider(name: str, base_url: str, key_variable: str, model: str) -> Provider:
+    """A server of the user's that speaks OpenAI's wire."""
+    return Provider(
+        id=name,
+        title=name,
+        base_url=base_url,
+        key_variable=key_variable,
+        model=model,
+        dialect=Dialect(name),
+        needs_key=bool(key_variable),
+    )
