@@ -5,7 +5,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 READY := .venv/.ready
-AI_SDK := backend/tests/ai_sdk
+NODE_CLIENTS := backend/tests/node_clients
 
 .PHONY: help setup run chat test torture lint format bench clean
 
@@ -22,9 +22,9 @@ $(READY): pyproject.toml uv.lock
 	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --frozen --inexact
 	@touch $(READY)
 
-$(AI_SDK)/node_modules/.ready: $(AI_SDK)/package-lock.json
-	@if command -v npm >/dev/null; then cd $(AI_SDK) && npm ci --silent --no-audit --no-fund && touch node_modules/.ready; \
-	else echo "Node is missing: the tests with the AI SDK are skipped."; fi
+$(NODE_CLIENTS)/node_modules/.ready: $(NODE_CLIENTS)/package-lock.json
+	@if command -v npm >/dev/null; then cd $(NODE_CLIENTS) && npm ci --silent --no-audit --no-fund && touch node_modules/.ready; \
+	else echo "Node is missing: the tests with clients in Node are skipped."; fi
 
 run: setup ## Start the service on http://127.0.0.1:8000
 	@exec $(BIN)/atelier serve
@@ -32,7 +32,7 @@ run: setup ## Start the service on http://127.0.0.1:8000
 chat: setup ## Talk to the running service in this terminal
 	@exec $(BIN)/atelier chat
 
-test: setup $(AI_SDK)/node_modules/.ready ## Run all tests
+test: setup $(NODE_CLIENTS)/node_modules/.ready ## Run all tests
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 torture: setup ## Kill the service 200 times in the middle of turns, and check what is left
@@ -55,4 +55,4 @@ bench: setup ## Measure turns, long histories, the start and many connections, e
 	@$(BIN)/python -m bench.connections
 
 clean: ## Remove what setup made (not the data)
-	@rm -rf .venv .ruff_cache $(AI_SDK)/node_modules
+	@rm -rf .venv .ruff_cache $(NODE_CLIENTS)/node_modules

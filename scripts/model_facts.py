@@ -36,7 +36,9 @@ def facts(entry: dict[str, Any]) -> dict[str, Any]:
         return {"chat": False}
     kept: dict[str, Any] = {ours: bool(entry.get(theirs)) for theirs, ours in FLAGS.items()}
     kept |= {ours: int(entry[theirs]) for theirs, ours in SIZES.items() if entry.get(theirs)}
-    kept |= {ours: round(entry[theirs] * 1_000_000, 6) for theirs, ours in PRICES.items() if entry.get(theirs)}
+    kept |= {
+        ours: round(entry[theirs] * 1_000_000, 6) for theirs, ours in PRICES.items() if entry.get(theirs) is not None
+    }
     return kept
 
 

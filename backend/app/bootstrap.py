@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from app.adapters.inbound.openai_api.door import OpenAIDoor
 from app.adapters.inbound.rest.services import Services
 from app.adapters.inbound.websocket_handler import WebSocketHandler
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
+from app.adapters.outbound.llm_providers.gateway import ModelGateway
 from app.adapters.outbound.persistence.sqlite import open_sqlite
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
@@ -18,7 +20,9 @@ from app.adapters.outbound.token_file import load_or_make_token
 from app.core.ports import IAgent, IRunCommands, IRunLog, ITurnRecorder, NoOtherProcess, Store, Turn
 from app.core.services.accounts import IAccounts, LocalAccounts, OpenAccounts
 from app.core.services.history import HistoryService
+from app.core.services.passing import PassingTurns
 from app.core.services.runs import RunLimits, RunService
+from app.core.services.usage import UsageService
 from app.settings import AuthMode, Settings
 
 logger = logging.getLogger(__name__)
@@ -30,6 +34,7 @@ class Application:
 
     services: Services
     sockets: WebSocketHandler
+    door: OpenAIDoor
 
 
 @asynccontextmanager
@@ -53,20 +58,27 @@ async def run_application(
                 max_queued=settings.max_queued,
                 tool_approval=settings.tool_approval,
             )
-            runs = RunService(store, MeteredRunLog(log), agent, catalog, limits, commands)
+            usage = UsageService(store.usage, catalog.facts)
+            runs = RunService(store, MeteredRunLog(log), agent, catalog, limits, commands, usage.count)
             services = Services(
                 runs=runs,
                 history=HistoryService(store, catalog),
                 catalog=catalog,
                 accounts=accounts,
                 store=store,
+                gateway=ModelGateway(catalog),
+                passing=PassingTurns(agent, limits, usage.count),
+                usage=usage,
             )
             agent.begin()
+            usage.start()
             await runs.start()
             try:
-                yield Application(services, WebSocketHandler(runs, max_sockets=settings.max_sockets))
+                sockets = WebSocketHandler(runs, max_sockets=settings.max_sockets)
+                yield Application(services, sockets, OpenAIDoor(services))
             finally:
                 await runs.stop()
+                await usage.stop()
                 await agent.stop()
                 await catalog.close()
     finally:

@@ -13,7 +13,8 @@ from app import __version__
 from app.adapters.inbound import problems
 from app.adapters.inbound.ai_sdk import routes as ai_sdk
 from app.adapters.inbound.guard import Guard
-from app.adapters.inbound.rest import conversations, login, messages, runs, system
+from app.adapters.inbound.openai_api.errors import PREFIX
+from app.adapters.inbound.rest import conversations, login, messages, runs, system, usage
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
 from app.bootstrap import make_accounts, run_application
 from app.core.services.accounts import IAccounts
@@ -44,6 +45,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
         async with run_application(settings, known, catalog) as application:
             app.state.services = application.services
             app.state.sockets = application.sockets
+            app.state.door = application.door
             yield
 
     app = FastAPIOffline(
@@ -54,7 +56,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
         redoc_url=None,
     )
     problems.install(app)
-    for module in (conversations, messages, runs, system, login, ai_sdk):
+    for module in (conversations, messages, runs, system, usage, login, ai_sdk):
         app.include_router(module.router, max_body_size=MAX_BODY_BYTES)
 
     if settings.allowed_origins:
@@ -66,15 +68,15 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
             allow_headers=["Authorization", "Content-Type", "Last-Event-ID"],
         )
     app.add_middleware(problems.TooLargeAsProblem)
-    app.add_middleware(_SocketGate, state=app.state)
+    app.add_middleware(_Shortcuts, state=app.state)
     app.add_middleware(
         Guard, accounts=known, hosts=[settings.host, *settings.allowed_hosts], origins=settings.allowed_origins
     )
     return app
 
 
-class _SocketGate:
-    """Takes WebSockets at `/ws` past the routes and their middleware: a frame is sent with one call."""
+class _Shortcuts:
+    """Takes WebSockets at `/ws` and requests to `/v1` past the routes and their middleware: what streams has few hands to pass."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         self._app = app
@@ -83,5 +85,7 @@ class _SocketGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and scope["path"] == "/ws":
             await self._state.sockets.serve(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"].startswith(PREFIX) and scope["method"] != "OPTIONS":
+            await self._state.door.serve(scope, receive, send)
         else:
             await self._app(scope, receive, send)

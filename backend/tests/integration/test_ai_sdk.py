@@ -14,7 +14,7 @@ from tests.integration.conftest import TOKEN, Start
 from tests.servers import missing
 from tests.upstream import Answer, Upstream, paused
 
-FOLDER = Path(__file__).parent.parent / "ai_sdk"
+FOLDER = Path(__file__).parent.parent / "node_clients"
 NODE_22 = FOLDER / "node_modules/node/bin/node"
 ADD = ("call_1", "add", '{"a": 1, "b": 1}')
 
@@ -22,14 +22,14 @@ ADD = ("call_1", "add", '{"a": 1, "b": 1}')
 @pytest.fixture(params=["ai6", "ai7"])
 def sdk(request: pytest.FixtureRequest) -> str:
     if shutil.which("node") is None or not NODE_22.exists():
-        missing("Node, or the packages of backend/tests/ai_sdk (npm ci)")
+        missing("Node, or the packages of backend/tests/node_clients (npm ci)")
     return request.param
 
 
 async def run(sdk: str, scenario: str, service: Service, conversation_id: str) -> dict[str, Any]:
     node = str(NODE_22) if sdk == "ai7" else "node"
     process = await asyncio.create_subprocess_exec(
-        *(node, "client.mjs", sdk, scenario, service.url, TOKEN, conversation_id),
+        *(node, "ai_sdk.mjs", sdk, scenario, service.url, TOKEN, conversation_id),
         cwd=FOLDER,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -49,6 +49,7 @@ class FakeProvider:
         self.issued: set[str] = set()
         self.models: Any = {"data": [{"id": "fake-model"}]}
         self.url = ""
+        self.left = asyncio.Event()
         self._count = 0
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/messages", self._guarded(self._anthropic))
@@ -90,6 +91,8 @@ class FakeProvider:
             reply = self.replies.pop(0) if self.replies else Reply(("Hello from ", self.provider, "."))
             if reply.status != 200:
                 return self._error(reply.status, "the test says so", reply.headers)
+            if not (body.get("stream") or self.provider in ("anthropic", "gemini")):
+                return web.json_response(self._whole(reply, body))
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
             await response.prepare(request)
             try:
@@ -97,8 +100,9 @@ class FakeProvider:
                 if reply.cut:
                     assert request.transport is not None
                     request.transport.abort()
-            except ConnectionError:
-                pass
+            except (ConnectionError, asyncio.CancelledError):
+                self.left.set()
+                raise
             return response
 
         return handle
@@ -141,6 +145,23 @@ class FakeProvider:
                 return f"call_{self.provider}_{self._count}"
 
     # --- OpenAI's wire
+
+    def _whole(self, reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
+        calls = [
+            {"id": self._call_id(), "type": "function", "function": {"name": name, "arguments": arguments}}
+            for name, arguments in reply.calls
+        ]
+        message = {"role": "assistant", "content": "".join(reply.pieces) or None, "tool_calls": calls or None}
+        reason = "tool_calls" if calls else "stop"
+        usage = dict(zip(("prompt_tokens", "completion_tokens"), reply.usage, strict=True))
+        return {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": body["model"],
+            "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+            "usage": {**usage, "total_tokens": sum(reply.usage)},
+        }
 
     async def _openai(self, reply: Reply, response: web.StreamResponse, body: dict[str, Any]) -> None:
         usage = dict(zip(("prompt_tokens", "completion_tokens"), reply.usage, strict=True))

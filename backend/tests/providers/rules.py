@@ -13,8 +13,11 @@ ANTHROPIC_ID = re.compile(r"[a-zA-Z0-9_-]+")
 MISTRAL_ID = re.compile(r"[a-zA-Z0-9]{9}")
 SKIPPED = ("skip_thought_signature_validator", base64.b64encode(b"skip_thought_signature_validator").decode())
 GEMINI_SCHEMA = frozenset(
-    "type format title description nullable enum maxItems minItems properties required minProperties maxProperties "
-    "minLength maxLength pattern example anyOf propertyOrdering default items minimum maximum".split()
+    [
+        *("type", "format", "title", "description", "nullable", "enum", "example", "default", "anyOf", "items"),
+        *("properties", "required", "propertyOrdering", "pattern", "minimum", "maximum", "minItems", "maxItems"),
+        *("minLength", "maxLength", "minProperties", "maxProperties"),
+    ]
 )
 
 

@@ -51,7 +51,7 @@ def request_to(name: str, history: list[BaseMessage]) -> dict[str, Any]:
         case Wire.GEMINI:
             from app.adapters.outbound.llm_providers import gemini_provider
 
-            made = gemini_provider.make("gemini-3-pro", endpoint, facts, MATH_TOOLS, {})
+            made = gemini_provider.make("gemini-flash-latest", endpoint, facts, MATH_TOOLS, {})
             asked = made._chat._prepare_request(made.ours(history), **made._bound)  # pyright: ignore
             return as_json(asked)
 
@@ -105,8 +105,9 @@ def turns(draw: st.DrawFn, author: str) -> list[Message]:
             metadata["invalid_tool_calls"] = [bad]
             ids = [*ids, "call_bad"]
         found.append(message(MessageRole.ASSISTANT, draw(texts), **metadata))
-        for key in ids[: draw(st.integers(0, len(ids)))] if draw(st.booleans()) else ids:
-            found.append(message(MessageRole.TOOL, draw(texts), tool_call_id=key, name="add", status="success"))
+        answered = ids[: draw(st.integers(0, len(ids)))] if draw(st.booleans()) else ids
+        result = {"name": "add", "status": "success"}
+        found += [message(MessageRole.TOOL, draw(texts), tool_call_id=key, **result) for key in answered]
     thought = draw(texts)
     metadata = {"provider": provider([], thought)} | ({"reasoning": thought} if thought else {})
     found.append(message(MessageRole.ASSISTANT, draw(texts), **metadata))

@@ -6,8 +6,10 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.adapters.inbound.openai_api.errors import PREFIX, body_of, headers_of, status_of
 from app.adapters.inbound.problems import problem
 from app.core.domain.errors import AtelierError, Forbidden, Unauthenticated
 from app.core.domain.user import User
@@ -111,4 +113,11 @@ async def _refuse(error: AtelierError, scope: Scope, receive: Receive, send: Sen
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 4401 if isinstance(error, Unauthenticated) else 1008})
         return
+    if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+        await Response(body_of(error), status_of(error), headers=_text(headers_of(error)))(scope, receive, send)
+        return
     await problem(error)(scope, receive, send)
+
+
+def _text(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}

@@ -32,13 +32,22 @@ class CallTraits:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalPolicy:
-    """Which tools need approval: what the conversation says, before what the settings say."""
+    """Which tools need approval: what the conversation says, before what the settings say.
+
+    Attributes:
+        can_ask: whether there is somebody to ask; else what needs approval may not run.
+    """
 
     settings: Mapping[str, Approval]
     conversation: Mapping[str, Approval]
+    can_ask: bool = True
 
     def of(self, name: str) -> Approval:
         """The policy of the tool `name`."""
+        policy = self._rule(name)
+        return Approval.DENY if policy is Approval.ASK and not self.can_ask else policy
+
+    def _rule(self, name: str) -> Approval:
         for rules in (self.conversation, self.settings):
             for key in (name, ALL_TOOLS):
                 if key in rules:

@@ -2,9 +2,11 @@
 
 from app.core.ports.agent import IAgent, ITurnRecorder, Turn
 from app.core.ports.commands import IRunCommands, NoOtherProcess
+from app.core.ports.gateway import Count, IModelGateway
 from app.core.ports.llm import (
     IAnswerSink,
     IChatModel,
+    IFragmentSink,
     ILLMProvider,
     IModelCatalog,
     ModelFacts,
@@ -25,24 +27,29 @@ from app.core.ports.repositories import (
     Store,
 )
 from app.core.ports.run_log import EventsGone, IRunFeed, IRunLog
+from app.core.ports.usage import IUsageRepository, UsageRow
 
 __all__ = [
     "Acceptance",
     "Accepted",
     "ConversationPage",
+    "Count",
     "EventsGone",
     "IAgent",
     "IAnswerSink",
     "IChatModel",
     "IConversationRepository",
+    "IFragmentSink",
     "ILLMProvider",
     "IMessageRepository",
     "IModelCatalog",
+    "IModelGateway",
     "IRunCommands",
     "IRunFeed",
     "IRunLog",
     "IRunRepository",
     "ITurnRecorder",
+    "IUsageRepository",
     "Lease",
     "ModelFacts",
     "ModelInfo",
@@ -53,4 +60,5 @@ __all__ = [
     "Step",
     "Store",
     "Turn",
+    "UsageRow",
 ]

@@ -1,7 +1,7 @@
 """What the application asks of language models."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -77,6 +77,15 @@ class IAnswerSink(Protocol):
 
     def restart(self, model: str) -> None:
         """The answer begins anew, by `model`: what came so far is void."""
+        ...
+
+
+@runtime_checkable
+class IFragmentSink(IAnswerSink, Protocol):
+    """Takes tool calls too while they are being written."""
+
+    def fragment(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
+        """The next fragment of the call `key`: its id and name come with its first one."""
         ...
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from app.core.domain.conversation import Conversation
 from app.core.domain.message import Message
 from app.core.domain.run import OnBusy, Run
+from app.core.ports.usage import IUsageRepository
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,7 @@ class IRunRepository(Protocol):
 
 
 class Store(Protocol):
-    """A store that is open: its three repositories, and what start, health checks and shutdown need."""
+    """A store that is open: its repositories, and what start, health checks and shutdown need."""
 
     @property
     def conversations(self) -> IConversationRepository:
@@ -254,6 +255,11 @@ class Store(Protocol):
     @property
     def runs(self) -> IRunRepository:
         """Runs."""
+        ...
+
+    @property
+    def usage(self) -> IUsageRepository:
+        """Sums of tokens."""
         ...
 
     async def ping(self) -> None:

@@ -48,7 +48,7 @@ from app.core.services.answers import Answer, ToolResult, as_command, check_answ
 from app.core.services.context import BLOCK, load_context
 from app.core.services.repair import open_calls
 from app.core.services.replay import replay, told_so_far
-from app.core.services.turn import TurnRecorder
+from app.core.services.turn import CountTokens, TurnRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +135,9 @@ class RunService:
         catalog: IModelCatalog,
         limits: RunLimits,
         commands: IRunCommands | None = None,
+        count: CountTokens | None = None,
     ) -> None:
+        self._count = count
         self._commands = commands or NoOtherProcess()
         self._store = store
         self._log = log
@@ -418,7 +420,7 @@ class RunService:
                 self._own(self._keep_cancelling(user, run_id))
             return run
         self._driven.pop(run_id, None)
-        recorder = TurnRecorder(queued, self._owner, self._store.runs, self._log)
+        recorder = TurnRecorder(queued, self._owner, self._store.runs, self._log, self._count)
         recorder.tell(None, after=1)
         return queued
 
@@ -481,7 +483,7 @@ class RunService:
 
     def _begin(self, accepted: Accepted) -> None:
         """Tell that a run is accepted, and drive it if its turn has come."""
-        recorder = TurnRecorder(accepted.run, self._owner, self._store.runs, self._log)
+        recorder = TurnRecorder(accepted.run, self._owner, self._store.runs, self._log, self._count)
         recorder.tell(accepted.message)
         self._driven[accepted.run.id] = _Driven(recorder)
         if accepted.run.status is RunStatus.QUEUED:
@@ -494,7 +496,7 @@ class RunService:
         run = accepted.run
         driven = self._driven.get(run.id)
         if driven is None:
-            driven = _Driven(TurnRecorder(run, self._owner, self._store.runs, self._log))
+            driven = _Driven(TurnRecorder(run, self._owner, self._store.runs, self._log, self._count))
             self._driven[run.id] = driven
             if begin is _Begin.FRESH:
                 driven.recorder.tell(accepted.message)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
@@ -14,7 +14,7 @@ from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunStatus
 from app.core.domain.time import utc_now
 from app.core.domain.tool import CallTraits
-from app.core.ports import IRunLog, IRunRepository, Step
+from app.core.ports import Step
 from app.core.services.repair import calls_of, interrupted
 from app.core.services.replay import outline, tool_result_fields
 
@@ -28,6 +28,38 @@ STORE_PATIENCE = 30.0
 """Seconds that a run holds on to a finished step while the store does not take it."""
 
 
+class CountTokens(Protocol):
+    """Counts the tokens of an answer that is stored."""
+
+    def __call__(self, user_id: str, model: str, usage: Mapping[str, Any], conversation_id: str = "") -> None:
+        """Count them for a user, a model and a conversation."""
+        ...
+
+
+class IStepStore(Protocol):
+    """Stores the steps of a run."""
+
+    async def commit(self, step: Step) -> bool:
+        """As `IRunRepository.commit`."""
+        ...
+
+
+class IEventLog(Protocol):
+    """Takes the events of a run."""
+
+    def append(self, event: RunEvent) -> None:
+        """As `IRunLog.append`."""
+        ...
+
+    def restore(self, run_id: str, events: Sequence[RunEvent]) -> None:
+        """As `IRunLog.restore`."""
+        ...
+
+    async def settle(self) -> None:
+        """As `IRunLog.settle`."""
+        ...
+
+
 class TurnRecorder:
     """Numbers and emits the events of one run, and stores its messages a step at a time.
 
@@ -35,12 +67,15 @@ class TurnRecorder:
     streaming is stored when it is finished, or kept as a partial message when the run is cut short.
     """
 
-    def __init__(self, run: Run, owner: str, runs: IRunRepository, log: IRunLog) -> None:
+    def __init__(
+        self, run: Run, owner: str, runs: IStepStore, log: IEventLog, count: CountTokens | None = None
+    ) -> None:
         self.run = run
         self.queue_behind = False
         self._owner = owner
         self._runs = runs
         self._log = log
+        self._count = count
         self._seq = run.last_seq
         self._model = run.model
         self._text: list[str] = []
@@ -323,6 +358,8 @@ class TurnRecorder:
             elif message.role is MessageRole.ASSISTANT:
                 self._text.clear()
                 self._reasoning.clear()
+                if self._count is not None and (usage := message.metadata.get("usage")):
+                    self._count(self.run.user_id, message.metadata["model"], usage, self.run.conversation_id)
 
     async def _store(self, step: Step) -> None:
         try:

@@ -129,6 +129,36 @@ class ModelList(BaseModel):
     providers: list[ProviderInfo]
 
 
+class UsageItem(BaseModel):
+    """The tokens of a day with a model; `cost` in US dollars, null where a price is not known."""
+
+    day: str = Field(examples=["2026-11-21"])
+    model: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+
+
+class UsageTotal(BaseModel):
+    """The sums; `cost` is that of the models whose prices are known."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost: float
+    cost_is_complete: bool
+
+
+class UsageReport(BaseModel):
+    """What was spent."""
+
+    items: list[UsageItem]
+    next_cursor: None = None
+    total: UsageTotal
+    currency: str
+
+
 class Problem(BaseModel):
     """An error (RFC 9457)."""
 

@@ -6,10 +6,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.core.domain.user import User
-from app.core.ports import IModelCatalog, Store
+from app.core.ports import IModelCatalog, IModelGateway, Store
 from app.core.services.accounts import IAccounts
 from app.core.services.history import HistoryService
+from app.core.services.passing import PassingTurns
 from app.core.services.runs import RunService
+from app.core.services.usage import UsageService
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,9 @@ class Services:
     catalog: IModelCatalog
     accounts: IAccounts
     store: Store
+    gateway: IModelGateway
+    passing: PassingTurns
+    usage: UsageService
 
 
 def _services(request: Request) -> Services:

@@ -104,19 +104,24 @@ class ModelCatalog:
             known = self._providers[key] = (made, tuple(tools))
         return known[0]
 
-    def with_key(self, model: str, key: str | None, tools: Sequence[Any], options: Mapping[str, Any]) -> ILLMProvider:
-        """The provider for `model` alone, with a key that the caller has.
+    def alone(
+        self, model: str, tools: Sequence[Any] = (), options: Mapping[str, Any] | None = None, key: str | None = None
+    ) -> ILLMProvider:
+        """The provider for `model` without those that stand in for it.
+
+        Args:
+            key: the caller's own key, in place of the one that is configured.
 
         Raises:
             UnknownModel, ProviderNotConfigured, ProviderRejected: as `check`.
         """
-        if model == DEMO:
-            return self._demo(tools)
         if key is None:
             self.check(model, tools=bool(tools))
+        if model == DEMO:
+            return self._demo(tools)
         row, name = self._row(model)
         endpoint = self._endpoint(row, key)
-        candidate = Candidate(model, lambda: self._make(model, name, endpoint, tools, options))
+        candidate = Candidate(model, lambda: self._make(model, name, endpoint, tools, options or {}))
         return ResilientProvider([candidate], self._settings.provider_retries)
 
     async def models(self, *, refresh: bool = False) -> ModelList:

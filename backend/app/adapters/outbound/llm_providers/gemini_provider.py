@@ -1,15 +1,18 @@
 """Google's Gemini API, over langchain-google-genai."""
 
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
 import httpx
 from google.genai.errors import APIError
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_google_genai import ChatGoogleGenerativeAI
 from pydantic import SecretStr
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
+from app.adapters.outbound.llm_providers.history import SIGNATURES
 from app.adapters.outbound.llm_providers.langchain_provider import (
     LangChainProvider,
     bound_to,
@@ -19,6 +22,9 @@ from app.adapters.outbound.llm_providers.langchain_provider import (
 )
 from app.core.domain.errors import AtelierError, ProviderRejected
 from app.core.ports import ModelFacts
+
+UNCHECKED = urlsafe_b64decode("skip_thought_signature_validator")
+"""https://ai.google.dev/gemini-api/docs/thought-signatures"""
 
 _SAME = {
     "temperature": "temperature",
@@ -51,7 +57,20 @@ def make(
     if tools:
         with_tools = chat.bind_tools(list(tools), tool_choice=_tool_choice(options.get("tool_choice")))
         bound |= bound_to(with_tools)
-    return LangChainProvider(chat, model, endpoint, facts, bound, _explain)
+    # Only the models of the first generations do without signatures.
+    prepare = None if model.startswith(("gemini-1", "gemini-2")) else _signed
+    return LangChainProvider(chat, model, endpoint, facts, bound, _explain, prepare)
+
+
+def _signed(message: BaseMessage) -> BaseMessage:
+    """A message whose first call has a signature: what says "do not check", where another model made the call.
+
+    langchain-google-genai does so by the model's name, and does not know the names of all.
+    """
+    if not isinstance(message, AIMessage) or not message.tool_calls or message.additional_kwargs.get(SIGNATURES):
+        return message
+    signatures = {message.tool_calls[0]["id"]: UNCHECKED}
+    return message.model_copy(update={"additional_kwargs": {**message.additional_kwargs, SIGNATURES: signatures}})
 
 
 def _options(options: Mapping[str, Any], title: str) -> dict[str, Any]:

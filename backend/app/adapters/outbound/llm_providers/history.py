@@ -72,9 +72,9 @@ def _answer(message: AIMessage, renaming: Renaming) -> AIMessage | None:
     """An assistant message; None where there is nothing in it."""
     calls = [*message.tool_calls, *map(_as_call, message.invalid_tool_calls)]
     blocks: Any = message.additional_kwargs.get(BLOCKS)
-    content = blocks or cast("str | list[Any]", message.content)  # pyright: ignore[reportUnknownMemberType]
+    content = _spoken(blocks) or _spoken(cast("str | list[Any]", message.content))  # pyright: ignore[reportUnknownMemberType]
     if not calls:
-        if isinstance(content, str) and not content.strip():
+        if not content:
             return None
         return message.model_copy(update={"content": content})
     old = [str(call["id"] or "") for call in calls]
@@ -88,6 +88,13 @@ def _answer(message: AIMessage, renaming: Renaming) -> AIMessage | None:
         additional = {**additional, SIGNATURES: {names.get(key, key): value for key, value in signatures.items()}}
     changes = {"content": content, "tool_calls": renamed, "invalid_tool_calls": [], "additional_kwargs": additional}
     return message.model_copy(update=changes)
+
+
+def _spoken(content: Any) -> Any:
+    """Content without text that is blank."""
+    if isinstance(content, str):
+        return content if content.strip() else ""
+    return [block for block in content or () if block.get("type") != "text" or block.get("text", "").strip()]
 
 
 def _as_call(call: Any) -> Any:

@@ -15,7 +15,7 @@ from app.adapters.outbound.llm_providers.openai_provider import NOBODY
 from app.adapters.outbound.llm_providers.openai_stream import put_call
 from app.core.domain.errors import AtelierError, ProviderRejected
 from app.core.domain.text import clean_text
-from app.core.ports import IAnswerSink, ModelFacts
+from app.core.ports import IAnswerSink, IFragmentSink, ModelFacts
 
 Explain = Callable[[Exception, Endpoint, str], AtelierError]
 
@@ -41,6 +41,7 @@ class LangChainProvider:
         chat: the model.
         bound: what each request carries beside the messages: tools, and options in the package's words.
         explain: turns an error of the package into ours.
+        prepare: what is still to be done with each message before it is sent.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class LangChainProvider:
         facts: ModelFacts,
         bound: Mapping[str, Any],
         explain: Explain,
+        prepare: Callable[[BaseMessage], BaseMessage] | None = None,
     ) -> None:
         self._chat = chat
         self._name = model
@@ -58,6 +60,7 @@ class LangChainProvider:
         self._facts = facts
         self._bound = bound
         self._explain = explain
+        self._prepare = prepare
 
     @property
     def model(self) -> "LangChainProvider":
@@ -71,7 +74,8 @@ class LangChainProvider:
     def ours(self, messages: Sequence[Any]) -> list[BaseMessage]:
         """`messages` as this provider takes them."""
         provider, takes_images = self._endpoint.provider, self._facts.images is not False
-        return portable(messages, provider.made_by, provider.ids, takes_images=takes_images)
+        ours = portable(messages, provider.made_by, provider.ids, takes_images=takes_images)
+        return list(map(self._prepare, ours)) if self._prepare is not None else ours
 
     async def stream(self, messages: Sequence[Any], sink: IAnswerSink) -> AIMessage:
         """Ask the model; its pieces go to `sink`."""
@@ -102,6 +106,7 @@ class _Answer:
 
     def __init__(self, sink: IAnswerSink) -> None:
         self._sink = sink
+        self._fragment = sink.fragment if isinstance(sink, IFragmentSink) else None
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._blocks: list[dict[str, Any]] = []
@@ -118,6 +123,8 @@ class _Answer:
         for fragment in chunk.tool_call_chunks:
             key = fragment.get("id") if fragment.get("index") is None else fragment["index"]
             self._calls.setdefault(key, _Call()).add(fragment)
+            if self._fragment is not None:
+                self._fragment(key, fragment.get("id"), fragment.get("name"), fragment.get("args"))
         self._signatures |= chunk.additional_kwargs.get(SIGNATURES) or {}
         if chunk.usage_metadata:
             self._usage = add_usage(self._usage, chunk.usage_metadata)

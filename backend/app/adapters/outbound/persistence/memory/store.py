@@ -5,7 +5,7 @@ nobody can change what is stored by changing an object.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
 from app.core.domain.time import utc_now
-from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Place, Step
+from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Place, Step, UsageRow
 
 
 @dataclass(slots=True)
@@ -67,6 +67,7 @@ class MemoryStore:
         self.conversations = _Conversations(self)
         self.messages = _Messages(self)
         self.runs = _Runs(self)
+        self.usage = _Usage()
 
     def record(self, conversation_id: str, user_id: str | None = None) -> _Record | None:
         """What is stored of a conversation; with a user, only if it is theirs."""
@@ -335,3 +336,35 @@ class _Runs:
 def _matches(record: _Record, words: list[str]) -> bool:
     texts = [record.conversation.title or "", *(message.text for message in record.messages.values())]
     return any(all(any(c.startswith(w) for c in words_of(text)) for w in words) for text in texts)
+
+
+class _Usage:
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str, str, str], UsageRow] = {}
+
+    async def add(self, rows: Sequence[UsageRow]) -> None:
+        for row in rows:
+            key = (row.user_id, row.day, row.model, row.conversation_id)
+            self._rows[key] = _sum(self._rows.get(key), row)
+
+    async def sums(
+        self, user_id: str, *, since: str, until: str, conversation_id: str | None = None
+    ) -> Sequence[UsageRow]:
+        found: dict[tuple[str, str], UsageRow] = {}
+        for row in self._rows.values():
+            is_wanted = row.user_id == user_id and since <= row.day <= until
+            if is_wanted and conversation_id in (None, row.conversation_id):
+                one = replace(row, conversation_id=conversation_id or "")
+                found[row.day, row.model] = _sum(found.get((row.day, row.model)), one)
+        return [found[key] for key in sorted(found)]
+
+
+def _sum(one: UsageRow | None, other: UsageRow) -> UsageRow:
+    if one is None:
+        return replace(other)
+    return replace(
+        one,
+        requests=one.requests + other.requests,
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+    )

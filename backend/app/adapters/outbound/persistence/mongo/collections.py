@@ -17,12 +17,13 @@ Document = dict[str, Any]
 
 
 class Collections:
-    """The three collections, of whichever driver: both have the calls that are used here."""
+    """The collections, of whichever driver: both have the calls that are used here."""
 
     def __init__(self, database: Any) -> None:
         self.conversations = database["conversations"]
         self.messages = database["messages"]
         self.runs = database["runs"]
+        self.usage = database["usage"]
 
     async def make_indexes(self) -> None:
         """Make what is missing; an index that is there already costs nothing."""
@@ -31,6 +32,8 @@ class Collections:
         await self.messages.create_index([("conversation_id", ASCENDING), ("id", ASCENDING)], unique=True)
         await self.runs.create_index([("user_id", ASCENDING), ("message_id", ASCENDING)], unique=True)
         await self.runs.create_index([("conversation_id", ASCENDING), ("place_in_queue", ASCENDING)])
+        place = ("user_id", "day", "model", "conversation_id")
+        await self.usage.create_index([(name, ASCENDING) for name in place], unique=True)
 
 
 def guarded(method: Callable[P, Awaitable[T]]) -> "Callable[P, CoroutineType[Any, Any, T]]":

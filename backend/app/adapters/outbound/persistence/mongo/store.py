@@ -9,6 +9,7 @@ from app.adapters.outbound.persistence.mongo.collections import Collections, gua
 from app.adapters.outbound.persistence.mongo.conversations import MongoConversations
 from app.adapters.outbound.persistence.mongo.messages import MongoMessages
 from app.adapters.outbound.persistence.mongo.runs import MongoRuns
+from app.adapters.outbound.persistence.mongo.usage import MongoUsage
 from app.core.domain.errors import StorageUnavailable
 
 SELECTION_SECONDS = 5
@@ -32,6 +33,7 @@ class MongoStore:
         self.conversations = MongoConversations(self.collections)
         self.messages = MongoMessages(self.collections)
         self.runs = MongoRuns(self.collections)
+        self.usage = MongoUsage(self.collections)
 
     @guarded
     async def ping(self) -> None:

@@ -80,6 +80,19 @@ MIGRATIONS = [
         INSERT INTO message_text (message_text, rowid, content) VALUES ('delete', old.place, old.content);
     END;
     """,
+    """
+    CREATE TABLE usage (
+        user_id TEXT NOT NULL,
+        day TEXT NOT NULL,
+        model TEXT NOT NULL,
+        conversation_id TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        input_tokens INTEGER NOT NULL,
+        output_tokens INTEGER NOT NULL,
+        PRIMARY KEY (user_id, day, model, conversation_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX usage_by_conversation ON usage (conversation_id) WHERE conversation_id <> '';
+    """,
 ]
 
 

@@ -7,6 +7,7 @@ from app.adapters.outbound.persistence.sqlite.conversations import SqliteConvers
 from app.adapters.outbound.persistence.sqlite.database import Database
 from app.adapters.outbound.persistence.sqlite.messages import SqliteMessages
 from app.adapters.outbound.persistence.sqlite.runs import SqliteRuns
+from app.adapters.outbound.persistence.sqlite.usage import SqliteUsage
 
 FILE = "atelier.sqlite3"
 
@@ -19,6 +20,7 @@ class SqliteStore:
         self.conversations = SqliteConversations(database)
         self.messages = SqliteMessages(database)
         self.runs = SqliteRuns(database)
+        self.usage = SqliteUsage(database)
 
     async def ping(self) -> None:
         """Answer if the file can be read and a transaction can be written."""

@@ -1,0 +1,346 @@
+"""Chat completions for programs that speak OpenAI: relayed where the provider speaks it too, converted where it does not."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import aiohttp
+import orjson
+
+from app.adapters.outbound.llm_providers.catalog import DEMO, ModelCatalog
+from app.adapters.outbound.llm_providers.endpoint import Endpoint
+from app.adapters.outbound.llm_providers.providers import Wire
+from app.core.domain.errors import ProviderUnavailable
+from app.core.domain.ids import new_id
+from app.core.ports import Count, ILLMProvider
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+DONE = b"data: [DONE]\n\n"
+_OURS = ("model", "messages", "stream", "stream_options", "tools")
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"|\[DONE\]')
+
+
+class ModelGateway:
+    """An `IModelGateway` over the providers of the catalog."""
+
+    def __init__(self, catalog: ModelCatalog) -> None:
+        self._catalog = catalog
+
+    async def complete(self, model: str, request: Mapping[str, Any], count: Count) -> bytes:
+        endpoint, name = self._relayed(model, request)
+        if endpoint is None:
+            return await self._converted(model, request, count)
+        payload = self._payload(model, name, endpoint, request)
+        async with _asked(endpoint, name, payload) as (response, _):
+            body = bytearray()
+            async for data in response.content.iter_any():
+                body += data
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise ProviderUnavailable(f"{endpoint.title} does not come to an end with its answer.")
+        try:
+            document: Any = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise ProviderUnavailable(f"{endpoint.title} sent something that is not JSON. Try again.") from error
+        if not isinstance(document, dict) or "choices" not in document:
+            raise endpoint.refused(502, None, "an answer without choices", name)
+        _count(cast("dict[str, Any]", document).get("usage"), count)
+        return _without(bytes(body), endpoint.secret)
+
+    async def stream(self, model: str, request: Mapping[str, Any], count: Count) -> AsyncGenerator[bytes]:
+        endpoint, name = self._relayed(model, request)
+        chunks = (
+            self._convert(model, request, count)
+            if endpoint is None
+            else self._relay(endpoint, name, self._payload(model, name, endpoint, request), request, count)
+        )
+        async for chunk in chunks:
+            yield chunk
+
+    def _relayed(self, model: str, request: Mapping[str, Any]) -> tuple[Endpoint | None, str]:
+        """Where a request is relayed to, and the model's name there; no place where it has to be converted.
+
+        Raises:
+            UnknownModel, ProviderNotConfigured, ProviderRejected: the model cannot be asked, or not like that.
+        """
+        self._catalog.check(model, tools=bool(request.get("tools")))
+        if model == DEMO:
+            return None, model
+        endpoint, name = self._catalog.endpoint(model)
+        return (endpoint if endpoint.provider.wire is Wire.OPENAI else None), name
+
+    def _payload(self, model: str, name: str, endpoint: Endpoint, request: Mapping[str, Any]) -> bytes:
+        """The request in the provider's words."""
+        payload: dict[str, Any] = {**request, "model": name}
+        payload.pop("metadata", None)  # it is for this service
+        if payload.get("stream"):
+            asked: dict[str, Any] = payload.get("stream_options") or {}
+            payload["stream_options"] = {**asked, "include_usage": True}
+        dialect = endpoint.provider.dialect
+        return orjson.dumps(dialect.adapt(payload, thinks=self._catalog.facts(model).reasoning))
+
+    async def _relay(
+        self, endpoint: Endpoint, name: str, payload: bytes, request: Mapping[str, Any], count: Count
+    ) -> AsyncGenerator[bytes]:
+        """The provider's events as they come, but for a last one with the usage that the caller did not ask for."""
+        wants_usage = _wants_usage(request)
+        secret = (endpoint.secret or "").encode()
+        limits, loop = endpoint.limits, asyncio.get_running_loop()
+        rest, finished, done = b"", False, False
+        async with _asked(endpoint, name, payload) as (response, deadline):
+            yield b""
+            async for data in response.content.iter_any():
+                deadline.reschedule(loop.time() + limits.between)
+                if rest:
+                    data, rest = rest + data, b""
+                if not data.endswith(b"\n\n"):
+                    end = data.rfind(b"\n\n") + 2
+                    data, rest = (data[:end], data[end:]) if end > 1 else (b"", data)
+                if secret and secret in data:
+                    data = data.replace(secret, b"")
+                if _USAGE.search(data) is not None:
+                    data = _take_usage(data, wants_usage, count)
+                finished = finished or _FINISHED.search(data) is not None
+                done = done or b"[DONE]" in data
+                if data:
+                    yield data
+        if rest:
+            finished = finished or _FINISHED.search(rest) is not None
+            done = done or b"[DONE]" in rest
+            yield _without(rest, endpoint.secret) + b"\n\n"
+        if not finished:
+            raise endpoint.cut_short()
+        if not done:
+            yield DONE
+
+    # --- other wires
+
+    def _provider(self, model: str, request: Mapping[str, Any]) -> ILLMProvider:
+        options = {key: value for key, value in request.items() if key not in _OURS and value is not None}
+        return self._catalog.alone(model, request.get("tools") or (), options)
+
+    async def _converted(self, model: str, request: Mapping[str, Any], count: Count) -> bytes:
+        provider = self._provider(model, request)
+        answer: Any = await provider.stream(_messages(request), _Chunks())
+        count(answer.usage_metadata or {})
+        calls = [_call(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in answer.tool_calls] + [
+            _call(call["id"], call["name"], call["args"]) for call in answer.invalid_tool_calls
+        ]
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
+        if calls:
+            message["tool_calls"] = calls
+        if reasoning := answer.additional_kwargs.get("reasoning_content"):
+            message["reasoning_content"] = reasoning
+        choice = {"index": 0, "message": message, "finish_reason": _finish_reason(answer), "logprobs": None}
+        document = {**_head(model, "chat.completion"), "choices": [choice]}
+        if usage := _usage(answer.usage_metadata):
+            document["usage"] = usage
+        return orjson.dumps(document)
+
+    async def _convert(self, model: str, request: Mapping[str, Any], count: Count) -> AsyncGenerator[bytes]:
+        provider = self._provider(model, request)
+        head = _head(model, "chat.completion.chunk")
+        wants_usage = _wants_usage(request)
+
+        def event(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+            choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+            return _event({**head, "choices": [choice]})
+
+        chunks = _Chunks()
+        asking = asyncio.create_task(provider.stream(_messages(request), chunks))
+        try:
+            first = True
+            async for deltas in chunks.until(asking):
+                if first:
+                    deltas, first = [{"role": "assistant", "content": ""}, *deltas], False
+                yield b"".join(map(event, deltas))
+            answer: Any = await asking
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        if first:
+            yield event({"role": "assistant", "content": ""})
+        if chunks.calls == 0:
+            for index, call in enumerate([*answer.tool_calls, *answer.invalid_tool_calls]):
+                arguments = call["args"] if isinstance(call["args"], str) else orjson.dumps(call["args"]).decode()
+                yield event({"tool_calls": [{"index": index, **_call(call["id"], call["name"], arguments)}]})
+        count(answer.usage_metadata or {})
+        yield event({}, _finish_reason(answer))
+        if wants_usage:
+            yield _event({**head, "choices": [], "usage": _usage(answer.usage_metadata)})
+        yield DONE
+
+
+class _Chunks:
+    """Takes the pieces of an answer as OpenAI's deltas.
+
+    Attributes:
+        calls: how many tool calls have been let out.
+    """
+
+    def __init__(self) -> None:
+        self._deltas: list[dict[str, Any]] = []
+        self._more = asyncio.Event()
+        self._indexes: dict[Any, int] = {}
+        self._let_out = False
+
+    @property
+    def calls(self) -> int:
+        """How many tool calls have been let out."""
+        return len(self._indexes)
+
+    def text(self, piece: str) -> None:
+        """The next piece of the answer's text."""
+        self._add({"content": piece})
+
+    def reasoning(self, piece: str) -> None:
+        """The next piece of the model's reasoning, in the field that most servers of this shape have for it."""
+        self._add({"reasoning_content": piece})
+
+    def fragment(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
+        """The next fragment of a tool call."""
+        index = self._indexes.setdefault(key, len(self._indexes))
+        function: dict[str, Any] = {"arguments": arguments or ""}
+        if name:
+            call = {"index": index, "id": call_id or f"call_{new_id()}", "type": "function"}
+            self._add({"tool_calls": [{**call, "function": {"name": name, **function}}]})
+        elif arguments:
+            self._add({"tool_calls": [{"index": index, "function": function}]})
+
+    def restart(self, model: str) -> None:
+        """What has been let out cannot be taken back.
+
+        Raises:
+            ProviderUnavailable: something has been.
+        """
+        if self._let_out:
+            raise ProviderUnavailable("The answer was cut short. Try again.")
+
+    async def until(self, asking: asyncio.Task[Any]) -> AsyncGenerator[list[dict[str, Any]]]:
+        """The deltas as they come, until `asking` is done.
+
+        Raises:
+            AtelierError: `asking` failed.
+        """
+        asking.add_done_callback(lambda _: self._more.set())
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            if self._deltas:
+                deltas, self._deltas = self._deltas, []
+                yield deltas
+            if asking.done():
+                asking.result()
+                return
+
+    def _add(self, delta: dict[str, Any]) -> None:
+        self._let_out = True
+        self._deltas.append(delta)
+        self._more.set()
+
+
+@asynccontextmanager
+async def _asked(
+    endpoint: Endpoint, name: str, payload: bytes
+) -> AsyncGenerator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
+    """An accepted request, and the deadline of its next piece.
+
+    Raises:
+        AtelierError: the provider cannot be reached, refuses, is silent, or breaks off.
+    """
+    limits = endpoint.limits
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect)
+    headers = {"Content-Type": "application/json", **endpoint.headers}
+    begun = False
+    try:
+        async with (
+            asyncio.timeout(limits.first) as deadline,
+            endpoint.pool.session().post(
+                f"{endpoint.url}/chat/completions", data=payload, headers=headers, timeout=timeout
+            ) as response,
+        ):
+            if response.status != 200:
+                raise await endpoint.refusal(response, name)
+            begun = True
+            yield response, deadline
+    except TimeoutError as error:
+        if isinstance(error, aiohttp.ServerTimeoutError):
+            raise endpoint.timed_out(limits.connect) from error
+        raise endpoint.timed_out(limits.between if begun else limits.first) from error
+    except aiohttp.ClientConnectorError as error:
+        raise endpoint.out_of_reach() from error
+    except aiohttp.ClientError as error:
+        raise endpoint.cut_short() from error
+
+
+def _take_usage(data: bytes, wants_usage: bool, count: Count) -> bytes:
+    """Count the usage in whole events; the one that holds nothing else is left out where nobody asked for it."""
+    kept: list[bytes] = []
+    for event in data.split(b"\n\n"):
+        if _USAGE.search(event) is None:
+            kept.append(event)
+            continue
+        try:
+            chunk: Any = orjson.loads(event[event.find(b"{") :])
+        except orjson.JSONDecodeError:
+            kept.append(event)
+            continue
+        _count(chunk.get("usage"), count)
+        if wants_usage or chunk.get("choices"):
+            kept.append(event)
+    return b"\n\n".join(kept)
+
+
+def _count(usage: Any, count: Count) -> None:
+    if isinstance(usage, dict):
+        found = cast("dict[str, Any]", usage)
+        names = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
+        count({ours: int(found.get(theirs) or 0) for ours, theirs in names.items()})
+
+
+def _messages(request: Mapping[str, Any]) -> list[Any]:
+    from app.adapters.outbound.llm_providers.openai_messages import from_openai  # LangChain: late, like the providers
+
+    return from_openai(request["messages"])
+
+
+def _wants_usage(request: Mapping[str, Any]) -> bool:
+    options: dict[str, Any] = request.get("stream_options") or {}
+    return bool(options.get("include_usage"))
+
+
+def _without(data: bytes, secret: str | None) -> bytes:
+    return data.replace(secret.encode(), b"") if secret else data
+
+
+def _head(model: str, kind: str) -> dict[str, Any]:
+    return {"id": f"chatcmpl-{new_id()}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def _event(chunk: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+
+def _call(call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
+    function = {"name": name or "", "arguments": arguments or ""}
+    return {"id": call_id or f"call_{new_id()}", "type": "function", "function": function}
+
+
+def _finish_reason(answer: Any) -> str:
+    if answer.tool_calls or answer.invalid_tool_calls:
+        return "tool_calls"
+    return answer.response_metadata.get("finish_reason") or "stop"
+
+
+def _usage(usage: Any) -> dict[str, int] | None:
+    """Usage in OpenAI's words."""
+    if not usage:
+        return None
+    return {
+        "prompt_tokens": usage["input_tokens"],
+        "completion_tokens": usage["output_tokens"],
+        "total_tokens": usage["total_tokens"],
+    }
