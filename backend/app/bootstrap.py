@@ -7,12 +7,14 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 from app.adapters.inbound.openai_api.door import OpenAIDoor
 from app.adapters.inbound.rest.services import Services
 from app.adapters.inbound.websocket_handler import WebSocketHandler
-from app.adapters.outbound.llm_providers.catalog import ModelCatalog
+from app.adapters.outbound.llm_providers.catalog import ModelCatalog, usual_model
 from app.adapters.outbound.llm_providers.gateway import ModelGateway
+from app.adapters.outbound.llm_providers.keys import ProviderKeys
 from app.adapters.outbound.persistence.sqlite import open_sqlite
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
@@ -24,6 +26,8 @@ from app.core.services.passing import PassingTurns
 from app.core.services.runs import RunLimits, RunService
 from app.core.services.usage import UsageService
 from app.settings import AuthMode, Settings
+
+__all__ = ["make_catalog", "make_keys", "open_store", "run_application", "usual_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +121,25 @@ def make_accounts(settings: Settings) -> tuple[IAccounts, str | None]:
     given = settings.atelier_token
     token = given.get_secret_value() if given is not None else load_or_make_token(settings.token_file)
     return LocalAccounts(token), token
+
+
+def settings_for(data_dir: Path | None = None) -> Settings:
+    """The settings of the environment, with another data folder where one is named."""
+    return Settings() if data_dir is None else Settings(data_dir=data_dir)
+
+
+def make_catalog(data_dir: Path | None = None) -> ModelCatalog:
+    """The models of the settings, for commands that ask without the service.
+
+    Raises:
+        UnknownModel, ProviderNotConfigured: DEFAULT_MODEL cannot be asked.
+    """
+    return ModelCatalog(settings_for(data_dir))
+
+
+def make_keys(data_dir: Path | None = None) -> ProviderKeys:
+    """The keys of providers."""
+    return ProviderKeys(settings_for(data_dir))
 
 
 async def open_store(settings: Settings) -> Store:

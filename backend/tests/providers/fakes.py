@@ -50,6 +50,7 @@ class FakeProvider:
         self.models: Any = {"data": [{"id": "fake-model"}]}
         self.url = ""
         self.left = asyncio.Event()
+        self.message = "the test says so"
         self._count = 0
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/messages", self._guarded(self._anthropic))
@@ -90,7 +91,7 @@ class FakeProvider:
                 return self._error(400, found[0])
             reply = self.replies.pop(0) if self.replies else Reply(("Hello from ", self.provider, "."))
             if reply.status != 200:
-                return self._error(reply.status, "the test says so", reply.headers)
+                return self._error(reply.status, self.message, reply.headers)
             if not (body.get("stream") or self.provider in ("anthropic", "gemini")):
                 return web.json_response(self._whole(reply, body))
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

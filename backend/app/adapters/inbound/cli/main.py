@@ -16,6 +16,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+keys = typer.Typer(help="Keep the keys of providers in the data folder.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys, name="keys")
+
+DataDir = Annotated[Path | None, typer.Option(help="Where the service keeps its data. [DATA_DIR, ./data]")]
+
 
 @app.command()
 def serve(
@@ -68,6 +73,60 @@ def chat(
         message=message,
     )
     raise typer.Exit(run(options))
+
+
+@app.command()
+def ask(
+    prompt: Annotated[str | None, typer.Argument(help="What to ask; what is piped in stands behind it.")] = None,
+    provider: Annotated[str | None, typer.Option("--provider", "-p", help="The provider to ask.")] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="The model to ask.")] = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="What the model is told first.")] = None,
+    tools: Annotated[Path | None, typer.Option(help="A JSON file of tools, as OpenAI defines them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole reply as JSON.")] = False,
+    stream: Annotated[
+        bool | None, typer.Option("--stream/--no-stream", help="Print pieces as they come; at a terminal by itself.")
+    ] = None,
+) -> None:
+    """Ask one model one thing, without the service and without keeping anything."""
+    from app.adapters.inbound.cli.ask import Question, run
+
+    raise typer.Exit(run(Question(prompt, provider, model, system, tools, as_json, stream)))
+
+
+@app.command()
+def models(
+    provider: Annotated[str | None, typer.Argument(help="Only those of this provider.")] = None,
+    data_dir: DataDir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known, as JSON.")] = False,
+) -> None:
+    """List the models that can be asked here."""
+    from app.adapters.inbound.cli.models import run
+
+    raise typer.Exit(run(provider, data_dir, as_json))
+
+
+@keys.command("set")
+def set_key(provider: Annotated[str, typer.Argument(help="For example mistral.")], data_dir: DataDir = None) -> None:
+    """Enter a provider's key; it is asked for, and never stands on the command line."""
+    from app.adapters.inbound.cli.keys import set_key
+
+    raise typer.Exit(set_key(provider, data_dir))
+
+
+@keys.command("list")
+def list_keys(data_dir: DataDir = None) -> None:
+    """Say which providers have a key, and where it is kept."""
+    from app.adapters.inbound.cli.keys import list_keys
+
+    raise typer.Exit(list_keys(data_dir))
+
+
+@keys.command("remove")
+def remove_key(provider: Annotated[str, typer.Argument(help="For example mistral.")], data_dir: DataDir = None) -> None:
+    """Forget the key of a provider."""
+    from app.adapters.inbound.cli.keys import remove_key
+
+    raise typer.Exit(remove_key(provider, data_dir))
 
 
 @app.command()

@@ -2,18 +2,15 @@
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dotenv import dotenv_values
-
-from app.adapters.outbound.key_file import KeyFile
 from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, TimeLimits
 from app.adapters.outbound.llm_providers.facts import FactBook
+from app.adapters.outbound.llm_providers.keys import ProviderKeys, all_providers
 from app.adapters.outbound.llm_providers.listing import list_models
-from app.adapters.outbound.llm_providers.providers import PROVIDERS, Provider, Wire, custom_provider
+from app.adapters.outbound.llm_providers.providers import PROVIDERS, Provider, Wire
 from app.adapters.outbound.llm_providers.resilience import Candidate, ResilientProvider
 from app.core.domain.errors import AtelierError, ProviderNotConfigured, ProviderRejected, UnknownModel
 from app.core.ports import ILLMProvider, ModelFacts, ModelInfo, ModelList, ProviderInfo
@@ -37,17 +34,13 @@ class ModelCatalog:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._keys = KeyFile(settings.key_file)
+        self._keys = ProviderKeys(settings)
         self._facts = FactBook(settings.model_file)
         self._pool = HttpPool()
         self._limits = TimeLimits(
             settings.provider_connect_timeout, settings.provider_first_timeout, settings.provider_timeout
         )
-        self._rows = dict(PROVIDERS)
-        self._rows |= {
-            custom.name: custom_provider(custom.name, custom.base_url, custom.key_variable, custom.model)
-            for custom in settings.custom_providers
-        }
+        self._rows = all_providers(settings)
         # The tools are kept beside the provider: their identity is its key, and must not be used again.
         self._providers: dict[Any, tuple[ILLMProvider, Sequence[Any]]] = {}
         self._lists: dict[str, tuple[float, list[str], str | None]] = {}
@@ -93,7 +86,7 @@ class ModelCatalog:
         self.check(model)
         if model == DEMO:
             return self._demo(tools)
-        key = (model, tuple(map(id, tools)), self._secret(self._row(model)[0]))
+        key = (model, tuple(map(id, tools)), self._keys.of(self._row(model)[0].id))
         known = self._providers.get(key) if not options else None
         if known is None:
             if len(self._providers) >= KEPT_PROVIDERS:
@@ -180,21 +173,14 @@ class ModelCatalog:
             provider=row,
             base_url=own or row.base_url,
             is_own=own is not None,
-            secret=key or self._secret(row),
+            secret=key or self._keys.of(row.id),
             pool=self._pool,
             limits=self._limits,
         )
 
-    def _secret(self, row: Provider) -> str | None:
-        """A provider's key: from the environment, else from the data folder."""
-        given = self._settings.provider_key(row.id)
-        if given is None and row.id not in PROVIDERS and row.key_variable:
-            given = os.environ.get(row.key_variable) or dotenv_values(".env").get(row.key_variable)
-        return given or self._keys.get(row.id)
-
     def _is_set_up(self, row: Provider) -> bool:
         """Whether somebody has set a provider up: with a key, or with an address that may do without one."""
-        if self._secret(row) is not None or self._settings.provider_url(row.id) is not None:
+        if self._keys.of(row.id) is not None or self._settings.provider_url(row.id) is not None:
             return True
         return row.id not in PROVIDERS and not row.needs_key
 
@@ -255,3 +241,15 @@ class ModelCatalog:
         from app.adapters.outbound.llm_providers.demo_provider import DemoProvider
 
         return DemoProvider(tools)
+
+
+def usual_model(provider: str) -> str:
+    """The model that a provider alone stands for.
+
+    Raises:
+        UnknownModel: there is no such provider.
+    """
+    row = all_providers(Settings()).get(provider)
+    if row is None and provider != "demo":
+        raise UnknownModel(f"There is no provider {provider[:100]!r}. The providers are {', '.join(PROVIDERS)}.")
+    return f"{row.id}@{row.model}" if row is not None else DEMO

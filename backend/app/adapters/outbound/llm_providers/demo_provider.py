@@ -24,8 +24,9 @@ INTRODUCTION = (
     "I am Atelier's offline demonstration, not a language model: I cannot really converse. "
     "What I can do is arithmetic, through the same tools that a real model would use. "
     'Try "What is 12 * 34?" or "Calculate 5 * 3, then multiply that by 2".\n\n'
-    "To talk to a real model, set `OPENAI_API_KEY` (or `OPENAI_BASE_URL` for a server of your own) "
-    "in the environment or in `.env`, and start the service again."
+    "To talk to a real model, enter a provider's key with `atelier keys set PROVIDER`, or set a variable such as "
+    "`OPENAI_API_KEY` or `MISTRAL_API_KEY` (or `OPENAI_BASE_URL` for a server of your own) in the environment or in "
+    "`.env` and start the service again."
 )
 
 

@@ -15,7 +15,7 @@ from app.adapters.outbound.llm_providers.errors import in_stream
 from app.core.domain.errors import ProviderUnavailable
 from app.core.domain.ids import new_id
 from app.core.domain.text import clean_json, clean_text
-from app.core.ports import IAnswerSink
+from app.core.ports import IAnswerSink, IFragmentSink
 
 _KEPT = {"model": "model_name", "system_fingerprint": "system_fingerprint", "service_tier": "service_tier"}
 
@@ -31,6 +31,7 @@ class StreamReader:
 
     def __init__(self, sink: IAnswerSink, endpoint: Endpoint, model: str) -> None:
         self._sink = sink
+        self._fragment = sink.fragment if isinstance(sink, IFragmentSink) else None
         self._endpoint = endpoint
         self._model = model
         self._rest = b""
@@ -136,7 +137,11 @@ class StreamReader:
         if piece := delta.get("content") or delta.get("refusal"):
             self._add_content(piece)
         for fragment in delta.get("tool_calls") or ():
-            self._call_for(fragment).add(fragment)
+            call = self._call_for(fragment)
+            call.add(fragment)
+            if self._fragment is not None:
+                function: dict[str, Any] = fragment.get("function") or {}
+                self._fragment(id(call), fragment.get("id"), function.get("name"), function.get("arguments"))
         for detail in delta.get("reasoning_details") or ():
             self._add_detail(detail)
 

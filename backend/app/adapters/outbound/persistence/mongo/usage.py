@@ -4,8 +4,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from pymongo import UpdateOne
-
 from app.adapters.outbound.persistence.mongo.collections import Collections, guarded
 from app.core.ports import UsageRow
 
@@ -18,7 +16,10 @@ class MongoUsage:
 
     @guarded
     async def add(self, rows: Sequence[UsageRow]) -> None:
-        await self._collections.usage.bulk_write([_addition(row) for row in rows], ordered=False)
+        for row in rows:
+            place = {"user_id": row.user_id, "day": row.day, "model": row.model, "conversation_id": row.conversation_id}
+            figures = {"requests": row.requests, "input_tokens": row.input_tokens, "output_tokens": row.output_tokens}
+            await self._collections.usage.update_one(place, {"$inc": figures}, upsert=True)
 
     @guarded
     async def sums(
@@ -39,9 +40,3 @@ def _named(
     found: dict[tuple[str, str], list[int]], user_id: str, conversation_id: str | None
 ) -> list[tuple[tuple[str, str, str, str], list[int]]]:
     return [((day, user_id, model, conversation_id or ""), found[day, model]) for day, model in sorted(found)]
-
-
-def _addition(row: UsageRow) -> UpdateOne:
-    place = {"user_id": row.user_id, "day": row.day, "model": row.model, "conversation_id": row.conversation_id}
-    figures = {"requests": row.requests, "input_tokens": row.input_tokens, "output_tokens": row.output_tokens}
-    return UpdateOne(place, {"$inc": figures}, upsert=True)

@@ -1,0 +1,70 @@
+"""`atelier models`: what can be asked here, and what each model can."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from app.core.domain.errors import AtelierError
+from app.core.ports import ModelInfo, ModelList
+
+
+def run(provider: str | None, data_dir: Path | None, as_json: bool) -> int:
+    """Print the models; the exit code."""
+    try:
+        listed = asyncio.run(_listed(data_dir))
+    except AtelierError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    models = [model for model in listed.models if provider in (None, model.provider)]
+    console = Console(stderr=True)
+    for entry in listed.providers:
+        if entry.error and provider in (None, entry.id):
+            console.print(f"{entry.title}: {entry.error}", style="yellow", highlight=False)
+    if provider is not None and not models:
+        known = {entry.id: entry for entry in listed.providers}
+        if provider not in known:
+            console.print(f"There is no provider {provider!r}. The providers are {', '.join(known)}.", highlight=False)
+        else:
+            console.print(f"{known[provider].title} has no key here: atelier keys set {provider}", highlight=False)
+        return 1
+    _print(models, as_json)
+    return 0
+
+
+def _print(models: list[ModelInfo], as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps([model.model_dump(exclude_none=True) for model in models]) + "\n")
+        return
+    if not sys.stdout.isatty():
+        sys.stdout.write("".join(f"{model.id}\n" for model in models))
+        return
+    table = Table("model", "tools", "images", "context", "$ / M in", "$ / M out", box=None)
+    for model in models:
+        name = f"{model.id}  (default)" if model.default else model.id
+        context = f"{model.context_tokens:,}" if model.context_tokens else ""
+        table.add_row(
+            name, _can(model.tools), _can(model.images), context, _price(model.input_price), _price(model.output_price)
+        )
+    Console().print(table)
+
+
+def _can(fact: bool | None) -> str:
+    return {True: "yes", False: "no", None: ""}[fact]
+
+
+def _price(price: float | None) -> str:
+    return "" if price is None else f"{price:g}"
+
+
+async def _listed(data_dir: Path | None) -> ModelList:
+    from app.bootstrap import make_catalog
+
+    catalog = make_catalog(data_dir)
+    try:
+        return await catalog.models()
+    finally:
+        await catalog.close()

@@ -1,0 +1,317 @@
+"""One model, asked from a program: `get_completion` and `stream_completion`, and both of them for asyncio.
+
+    from app.completions import get_completion, stream_completion
+
+    reply = get_completion([{"role": "user", "content": "Hello"}], "mistral@mistral-small-latest")
+    print(reply.content)
+    for delta in stream_completion([{"role": "user", "content": "Hello"}], "openai@gpt-4o-mini", tools=[…]):
+        print(delta.content or "", end="")
+
+Messages, tools and `tool_choice` are OpenAI's, whoever the provider is. Keys come from the settings (README), or from
+`provider_api_key`. Nothing is stored.
+"""
+
+import asyncio
+import atexit
+import threading
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+
+from app.adapters.outbound.llm_providers.catalog import ModelCatalog
+from app.adapters.outbound.llm_providers.openai_messages import from_openai
+from app.core.domain.errors import ProviderUnavailable
+from app.core.domain.ids import new_id
+from app.settings import Settings
+
+__all__ = [
+    "Completion",
+    "Delta",
+    "aget_completion",
+    "astream_completion",
+    "get_completion",
+    "stream_completion",
+]
+
+T = TypeVar("T")
+Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
+ToolChoice = str | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A model's whole answer.
+
+    Attributes:
+        content: its text; None where it only calls tools.
+        tool_calls: its calls as OpenAI writes them: `{"id", "type": "function", "function": {"name", "arguments"}}`.
+        usage: `prompt_tokens`, `completion_tokens`, `total_tokens`; None where the provider does not say.
+        finish_reason: `stop`, `length`, `tool_calls` or `content_filter`.
+        reasoning: what the model thought, where the provider tells.
+    """
+
+    content: str | None
+    tool_calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    usage: dict[str, int] | None = None
+    finish_reason: str = "stop"
+    reasoning: str | None = None
+
+    def __str__(self) -> str:
+        return self.content or ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of an answer: of its text, of its reasoning, or of its calls.
+
+    Attributes:
+        tool_calls: fragments as OpenAI streams them: `index` says to which call one belongs, `id` and the name stand
+            in its first fragment, and the `arguments` of all of them joined are its JSON.
+        finish_reason, usage: stand in the last piece alone.
+    """
+
+    content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    usage: dict[str, int] | None = None
+
+    @property
+    def message(self) -> "Delta":
+        """The piece itself, for programs that look for it in a message."""
+        return self
+
+
+async def aget_completion(
+    messages: Messages,
+    provider_model_string: str,
+    provider_api_key: str | None = None,
+    tools: Tools | None = None,
+    tool_choice: ToolChoice | None = None,
+    **options: Any,
+) -> Completion:
+    """Ask a model, and wait for its whole answer.
+
+    Args:
+        provider_model_string: `provider@model`.
+        provider_api_key: a key in place of the one in the settings.
+        options: further parameters of OpenAI's chat completions, such as `temperature` or `response_format`.
+
+    Raises:
+        AtelierError: one of the provider errors, in words that help.
+    """
+    asked = _ask(_Ignored(), messages, provider_model_string, provider_api_key, tools, tool_choice, options)
+    return await asyncio.wrap_future(_background.submit(asked))
+
+
+def get_completion(
+    messages: Messages,
+    provider_model_string: str,
+    provider_api_key: str | None = None,
+    tools: Tools | None = None,
+    tool_choice: ToolChoice | None = None,
+    **options: Any,
+) -> Completion:
+    """As `aget_completion`, for programs without asyncio."""
+    asked = _ask(_Ignored(), messages, provider_model_string, provider_api_key, tools, tool_choice, options)
+    return _background.wait(asked)
+
+
+async def astream_completion(
+    messages: Messages,
+    provider_model_string: str,
+    provider_api_key: str | None = None,
+    tools: Tools | None = None,
+    tool_choice: ToolChoice | None = None,
+    **options: Any,
+) -> AsyncGenerator[Delta]:
+    """Ask a model, and have its answer piece by piece. Who stops listening stops the model.
+
+    Args and Raises: as `aget_completion`.
+    """
+    deltas = _stream(messages, provider_model_string, provider_api_key, tools, tool_choice, options)
+    try:
+        while (delta := await asyncio.wrap_future(_background.submit(_next(deltas)))) is not None:
+            yield delta
+    finally:
+        await asyncio.wrap_future(_background.submit(deltas.aclose()))
+
+
+def stream_completion(
+    messages: Messages,
+    provider_model_string: str,
+    provider_api_key: str | None = None,
+    tools: Tools | None = None,
+    tool_choice: ToolChoice | None = None,
+    **options: Any,
+) -> Iterator[Delta]:
+    """As `astream_completion`, for programs without asyncio."""
+    deltas = _stream(messages, provider_model_string, provider_api_key, tools, tool_choice, options)
+    try:
+        while (delta := _background.wait(_next(deltas))) is not None:
+            yield delta
+    finally:
+        _background.wait(deltas.aclose())
+
+
+async def _ask(
+    sink: Any,
+    messages: Messages,
+    model: str,
+    key: str | None,
+    tools: Tools | None,
+    tool_choice: ToolChoice | None,
+    options: Mapping[str, Any],
+) -> Completion:
+    given = {**options, **({"tool_choice": tool_choice} if tool_choice is not None and tools else {})}
+    provider = _background.catalog().alone(model, list(tools or ()), given, key)
+    answer: Any = await provider.stream(from_openai(messages), sink)
+    calls = [_call(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in answer.tool_calls]
+    calls += [_call(call["id"], call["name"], call["args"]) for call in answer.invalid_tool_calls]
+    return Completion(
+        content=answer.text or None,
+        tool_calls=calls,
+        usage=_usage(answer.usage_metadata),
+        finish_reason="tool_calls" if calls else answer.response_metadata.get("finish_reason") or "stop",
+        reasoning=answer.additional_kwargs.get("reasoning_content"),
+    )
+
+
+async def _stream(
+    messages: Messages,
+    model: str,
+    key: str | None,
+    tools: Tools | None,
+    tool_choice: ToolChoice | None,
+    options: Mapping[str, Any],
+) -> AsyncGenerator[Delta]:
+    deltas = _Deltas()
+    asking = asyncio.create_task(_ask(deltas, messages, model, key, tools, tool_choice, options))
+    asking.add_done_callback(lambda _: deltas.queue.put_nowait(None))
+    try:
+        while (delta := await deltas.queue.get()) is not None:
+            yield delta
+        whole = await asking
+        if whole.tool_calls and not deltas.has_calls:
+            yield Delta(tool_calls=[{"index": index, **call} for index, call in enumerate(whole.tool_calls)])
+        yield Delta(finish_reason=whole.finish_reason, usage=whole.usage)
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def _next(deltas: AsyncGenerator[Delta]) -> Delta | None:
+    return await anext(deltas, None)
+
+
+class _Ignored:
+    """Takes the pieces of an answer that is wanted whole."""
+
+    def text(self, piece: str) -> None:
+        """Nothing to do."""
+
+    def reasoning(self, piece: str) -> None:
+        """Nothing to do."""
+
+    def restart(self, model: str) -> None:
+        """Nothing to do."""
+
+
+class _Deltas:
+    """Takes the pieces of an answer as deltas."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[Delta | None] = asyncio.Queue()
+        self._indexes: dict[Any, int] = {}
+        self._has_any = False
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether fragments of calls have come."""
+        return bool(self._indexes)
+
+    def text(self, piece: str) -> None:
+        """The next piece of text."""
+        self._put(Delta(content=piece))
+
+    def reasoning(self, piece: str) -> None:
+        """The next piece of reasoning."""
+        self._put(Delta(reasoning=piece))
+
+    def fragment(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
+        """The next fragment of a call."""
+        is_new = key not in self._indexes
+        index = self._indexes.setdefault(key, len(self._indexes))
+        function = {**({"name": name} if name else {}), "arguments": arguments or ""}
+        head = {"id": call_id or f"call_{new_id()}", "type": "function"} if is_new else {}
+        self._put(Delta(tool_calls=[{"index": index, **head, "function": function}]))
+
+    def restart(self, model: str) -> None:
+        """An answer of which pieces have been given cannot begin anew.
+
+        Raises:
+            ProviderUnavailable: some have been.
+        """
+        if self._has_any:
+            raise ProviderUnavailable("The answer was cut short. Try again.")
+
+    def _put(self, delta: Delta) -> None:
+        self._has_any = True
+        self.queue.put_nowait(delta)
+
+
+class _Background:
+    """An event loop in a thread of its own: one pool of connections, whoever asks, from wherever."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._catalog: ModelCatalog | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Any:
+        """Begin `work`; its future."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="completions", daemon=True).start()
+                atexit.register(self._close)
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`; who interrupts the waiting stops it."""
+        future = self.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def catalog(self) -> ModelCatalog:
+        """The models of the settings as they are now."""
+        if self._catalog is None:
+            self._catalog = ModelCatalog(Settings())
+        return self._catalog
+
+    def _close(self) -> None:
+        if self._loop is None or self._catalog is None:
+            return
+        asyncio.run_coroutine_threadsafe(self._catalog.close(), self._loop).result(timeout=5)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+_background = _Background()
+
+
+def _call(call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
+    function = {"name": name or "", "arguments": arguments or ""}
+    return {"id": call_id or f"call_{new_id()}", "type": "function", "function": function}
+
+
+def _usage(usage: Any) -> dict[str, int] | None:
+    if not usage:
+        return None
+    names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"}
+    return {theirs: usage[ours] for theirs, ours in names.items()}
