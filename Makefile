@@ -48,11 +48,12 @@ format: setup ## Put the code into its format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure turns, long histories, the start and many connections, each against its limits
+bench: setup ## Measure turns, long histories, the start, many connections and the OpenAI door, each against its limits
 	@$(BIN)/python -m bench.turn
 	@$(BIN)/python -m bench.history
 	@$(BIN)/python -m bench.start
 	@$(BIN)/python -m bench.connections
+	@$(BIN)/python -m bench.gateway
 
 clean: ## Remove what setup made (not the data)
 	@rm -rf .venv .ruff_cache $(NODE_CLIENTS)/node_modules

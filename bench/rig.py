@@ -106,6 +106,15 @@ def service(
     base_url: str, *, mongodb_url: str | None = None, data_dir: str | None = None, **settings: str
 ) -> Iterator[str]:
     """The service with the upstream as its model; its HTTP URL."""
+    with service_process(base_url, mongodb_url=mongodb_url, data_dir=data_dir, **settings) as (url, _):
+        yield url
+
+
+@contextmanager
+def service_process(
+    base_url: str, *, mongodb_url: str | None = None, data_dir: str | None = None, **settings: str
+) -> Iterator[tuple[str, int]]:
+    """The service with the upstream as its model; its HTTP URL, and the id of its process."""
     port = free_port()
     env = {
         "AUTH_MODE": "none",
@@ -119,9 +128,9 @@ def service(
     with ExitStack() as stack:
         folder = data_dir or stack.enter_context(tempfile.TemporaryDirectory())
         command = [str(Path(sys.executable).parent / "atelier"), "serve", "--port", str(port), "--data-dir", folder]
-        stack.enter_context(process(command, port, env))
+        running = stack.enter_context(process(command, port, env))
         wait_ready(f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", running.pid
 
 
 def wait_ready(url: str) -> None:

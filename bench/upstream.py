@@ -31,14 +31,36 @@ def _events() -> list[bytes]:
 
 
 EVENTS = _events()
+WHOLE = orjson.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "bench",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "".join(f"piece{n:>4} " for n in range(PIECES))},
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {"prompt_tokens": 10, "completion_tokens": PIECES, "total_tokens": PIECES + 10},
+    }
+)
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
-    model: str = orjson.loads(await request.read())["model"]
+    body = orjson.loads(await request.read())
+    model: str = body["model"]
+    if not body.get("stream"):
+        return web.Response(body=WHOLE, content_type="application/json")
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     if model.startswith("paced-"):
-        await _paced(response, int(model.removeprefix("paced-")))
+        try:
+            await _paced(response, int(model.removeprefix("paced-")))
+        except ConnectionError:
+            return response  # who asked has gone
     else:
         for event in EVENTS:
             await response.write(event)
