@@ -1,6 +1,7 @@
 """What every provider gives: the same suite over each of their wires, on a real port, through the whole service."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,10 @@ from tests.integration.conftest import Start
 from tests.providers.conftest import settings_of
 from tests.providers.fakes import FakeProvider, Reply
 
+PIXEL = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 ADD = ("add", '{"a": 1, "b": 2}')
 MULTIPLY = ("multiply", '{"a": 3, "b": 4}')
 
@@ -98,6 +103,16 @@ async def test_a_megabyte_of_arguments_in_any_alphabet_arrives_whole(service: Se
         await socket.send(type="tool_result", run_id=call["run_id"], tool_call_id=call["tool_call_id"], result=result)
         await socket.until("complete")
     assert text_of(socket.frames) == "Drawn."
+
+
+async def test_an_image_reaches_a_model_that_may_see_it(service: Service, fake: FakeProvider):
+    data = PIXEL.partition(",")[2]
+    content = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": PIXEL}}]
+    async with service.socket() as socket:
+        frames = await socket.ask(content)
+    assert text_of(frames) == f"Hello from {fake.provider}."
+    sent = json.dumps(fake.requests[0]).replace("-", "+").replace("_", "/")
+    assert data in sent
 
 
 async def test_an_answer_that_is_cut_off_fails_and_the_next_turn_works(service: Service, fake: FakeProvider):
