@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.adapters.outbound.key_file import KeyFile
+from app.adapters.outbound.llm_providers import facts
 from app.adapters.outbound.llm_providers.catalog import DEMO, ModelCatalog
 from app.adapters.outbound.llm_providers.facts import FactBook
 from app.adapters.outbound.llm_providers.providers import PROVIDERS
@@ -92,7 +93,8 @@ def test_a_provider_that_cannot_be_is_refused_at_the_start(tmp_path: Path, custo
         settings(tmp_path, custom_providers=custom)
 
 
-def test_facts_come_from_the_table_then_the_provider_then_the_operator(tmp_path: Path):
+def test_facts_come_from_the_table_then_the_provider_then_the_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(facts, "LOOK_SECONDS", 0.0)
     book = FactBook(tmp_path / "models.json")
     assert book.of("openai@gpt-4o-mini").tools is True
     assert book.of("openai@no-such-model").tools is None
@@ -100,9 +102,9 @@ def test_facts_come_from_the_table_then_the_provider_then_the_operator(tmp_path:
     assert (book.of("openai@gpt-4o-mini").context_tokens, book.of("openai@gpt-4o-mini").tools) == (5, True)
     written = {"openai@gpt-4o-mini": {"context_tokens": 7, "input_price": 1.0, "output_price": 2.0}}
     (tmp_path / "models.json").write_text(json.dumps(written))
-    facts = book.of("openai@gpt-4o-mini")
-    assert (facts.context_tokens, facts.tools, facts.input_price) == (7, True, 1.0)
-    assert cost_of(facts, 1_000_000, 500_000) == 2.0
+    known = book.of("openai@gpt-4o-mini")
+    assert (known.context_tokens, known.tools, known.input_price) == (7, True, 1.0)
+    assert cost_of(known, 1_000_000, 500_000) == 2.0
     assert cost_of(book.of("lab@x"), 1, 1) is None
 
 

@@ -83,19 +83,18 @@ class ModelCatalog:
         return self._endpoint(row), name
 
     def provider(self, model: str, tools: Sequence[Any] = (), options: Mapping[str, Any] | None = None) -> ILLMProvider:
-        self.check(model)
-        if model == DEMO:
-            return self._demo(tools)
-        key = (model, tuple(map(id, tools)), self._keys.of(self._row(model)[0].id))
+        row, _ = self._row(model) if model != DEMO else (None, "")
+        key = (model, tuple(map(id, tools)), self._keys.of(row.id) if row is not None else None)
         known = self._providers.get(key) if not options else None
-        if known is None:
+        if known is not None:
+            return known[0]
+        self.check(model)
+        made = self._resilient(model, tools, options or {}) if row is not None else self._demo(tools)
+        if not options:
             if len(self._providers) >= KEPT_PROVIDERS:
                 self._providers.clear()
-            made = self._resilient(model, tools, options or {})
-            if options:
-                return made
-            known = self._providers[key] = (made, tuple(tools))
-        return known[0]
+            self._providers[key] = (made, tuple(tools))
+        return made
 
     def alone(
         self, model: str, tools: Sequence[Any] = (), options: Mapping[str, Any] | None = None, key: str | None = None

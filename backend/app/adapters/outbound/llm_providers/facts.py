@@ -5,6 +5,7 @@ field; prices there are US dollars for a million tokens.
 """
 
 import logging
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,9 @@ from app.core.ports import ModelFacts
 logger = logging.getLogger(__name__)
 
 NOTHING = ModelFacts()
+LOOK_SECONDS = 1.0
+"""How often it is looked whether the operator's file has changed."""
+
 _TABLE = Path(__file__).with_name("models.json")
 
 
@@ -30,6 +34,7 @@ class FactBook:
     def __init__(self, own: Path) -> None:
         self._own = own
         self._read_at: int | None = None
+        self._look_again_at = 0.0
         self._written: dict[str, dict[str, Any]] = {}
         self._told: dict[str, dict[str, Any]] = {}
         self._merged: dict[str, ModelFacts] = {}
@@ -59,6 +64,9 @@ class FactBook:
         return [name for name in names if name.startswith(prefix)]
 
     def _read_own(self) -> None:
+        if time.monotonic() < self._look_again_at:
+            return
+        self._look_again_at = time.monotonic() + LOOK_SECONDS
         try:
             changed_at = self._own.stat().st_mtime_ns
         except OSError:

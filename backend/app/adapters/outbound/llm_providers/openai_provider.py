@@ -57,7 +57,7 @@ class OpenAIChatModel(ChatOpenAI):
         logger.debug("asking %s for %s with %d messages", endpoint.title, self.model_name, len(messages))
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect)
         loop = asyncio.get_running_loop()
-        seconds, seen = limits.first, 0
+        seconds, seen, moved = limits.first, 0, 0.0
         try:
             async with (
                 asyncio.timeout(seconds) as deadline,
@@ -73,8 +73,10 @@ class OpenAIChatModel(ChatOpenAI):
                         await _read_out(response)
                         break
                     if reader.events != seen:  # a comment that keeps the connection alive is no piece
-                        seconds, seen = limits.between, reader.events
-                        deadline.reschedule(loop.time() + seconds)
+                        seen = reader.events
+                        if (now := loop.time()) >= moved:  # not for every piece: that costs
+                            seconds, moved = limits.between, now + limits.between / 8
+                            deadline.reschedule(now + seconds)
                 reader.close()
         except TimeoutError as error:
             is_connecting = isinstance(error, aiohttp.ServerTimeoutError)

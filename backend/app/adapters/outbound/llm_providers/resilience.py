@@ -82,19 +82,26 @@ class ResilientProvider:
         raise first
 
     async def _ask(self, model: str, provider: ILLMProvider, messages: Sequence[Any], sink: IAnswerSink) -> Any:
-        attempts = AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
-            wait=_wait,
-            stop=stop_after_attempt(1 + self._retries),
-            reraise=True,
+        try:
+            return await provider.stream(messages, sink)
+        except _PASSED_ON as error:
+            if not self._retries or not _may_pass(error):
+                raise
+            first: AtelierError | None = error
+
+        async def ask_again() -> Any:
+            nonlocal first
+            if first is not None:  # it has failed already: the wait for the next try follows from that
+                failed, first = first, None
+                raise failed
+            logger.info("asking %s again", model)
+            sink.restart(model)
+            return await provider.stream(messages, sink)
+
+        again = AsyncRetrying(
+            retry=retry_if_exception(_may_pass), wait=_wait, stop=stop_after_attempt(1 + self._retries), reraise=True
         )
-        async for attempt in attempts:
-            with attempt:
-                if (number := attempt.retry_state.attempt_number) > 1:
-                    logger.info("asking %s again, for the %d. time", model, number)
-                    sink.restart(model)
-                return await provider.stream(messages, sink)
-        raise AssertionError("unreachable: the last attempt answers or raises")
+        return await again(ask_again)
 
 
 def _may_pass(error: BaseException) -> bool:
