@@ -12,6 +12,9 @@ from pathlib import Path
 from app.adapters.inbound.openai_api.door import OpenAIDoor
 from app.adapters.inbound.rest.services import Services
 from app.adapters.inbound.websocket_handler import WebSocketHandler
+from app.adapters.outbound.comfyui.client import ComfyClient
+from app.adapters.outbound.comfyui.runner import ComfyRunner
+from app.adapters.outbound.file_folder import FileFolder
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog, usual_model
 from app.adapters.outbound.llm_providers.gateway import ModelGateway
 from app.adapters.outbound.llm_providers.keys import ProviderKeys
@@ -19,17 +22,32 @@ from app.adapters.outbound.persistence.sqlite import open_sqlite
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
 from app.adapters.outbound.token_file import load_or_make_token
+from app.adapters.outbound.tool_files import ToolFiles
+from app.core.domain.canvas import CANVAS_TOOLS
 from app.core.ports import IAgent, IRunCommands, IRunLog, ITurnRecorder, NoOtherProcess, Store, Turn
 from app.core.services.accounts import IAccounts, LocalAccounts, OpenAccounts
 from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
+from app.core.services.previews import Previews
 from app.core.services.runs import RunLimits, RunService
+from app.core.services.tools import ToolService
 from app.core.services.usage import UsageService
 from app.settings import AuthMode, Settings
 
 __all__ = ["make_catalog", "make_keys", "open_store", "run_application", "usual_model"]
 
 logger = logging.getLogger(__name__)
+
+
+RESERVED_TOOLS = frozenset(
+    [
+        *CANVAS_TOOLS,
+        *("add", "subtract", "multiply", "divide"),
+        *("searchInstalledNodes", "getAvailableModels", "readDocumentation", "refreshEnvironment"),
+        *("getQueue", "cancelJob", "systemStats"),
+    ]
+)
+"""The names of the agent's own tools, which no workflow may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +70,8 @@ async def run_application(
     """
     store = await open_store(settings)
     try:
-        async with _run_log(settings) as (log, commands):
-            agent = WarmingAgent(catalog, settings.max_tool_rounds)
+        async with _run_log(settings) as (log, commands), _workshop(settings) as workshop:
+            agent = WarmingAgent(catalog, settings.max_tool_rounds, workshop)
             limits = RunLimits(
                 context_tokens=settings.context_tokens,
                 system_prompt=settings.system_prompt,
@@ -73,6 +91,9 @@ async def run_application(
                 gateway=ModelGateway(catalog),
                 passing=PassingTurns(agent, limits, usage.count),
                 usage=usage,
+                tools=workshop.tools,
+                files=workshop.files,
+                previews=workshop.previews,
             )
             agent.begin()
             usage.start()
@@ -108,6 +129,39 @@ async def _run_log(settings: Settings) -> AsyncGenerator[tuple[IRunLog, IRunComm
     finally:
         await commands.close()
         await log.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What works with ComfyUI.
+
+    Attributes:
+        comfyui: it itself; None where none is configured.
+    """
+
+    tools: ToolService
+    files: FileFolder
+    previews: Previews
+    comfyui: ComfyClient | None
+
+
+@asynccontextmanager
+async def _workshop(settings: Settings) -> AsyncGenerator[Workshop]:
+    """The workflow tools, and the ComfyUI that runs them where one is configured."""
+    files = FileFolder(settings.files_dir or settings.data_dir / "files")
+    definitions = make_definitions(settings)
+    client = ComfyClient(settings.comfyui_url) if settings.comfyui_url is not None else None
+    runner = ComfyRunner(client, settings.comfyui_timeout) if client is not None else None
+    try:
+        yield Workshop(ToolService(definitions, runner, files), files, Previews(), client)
+    finally:
+        if client is not None:
+            await client.close()
+
+
+def make_definitions(settings: Settings) -> ToolFiles:
+    """The workflow tools in the folders of the settings."""
+    return ToolFiles(settings.tools_config_dir, settings.workflows_dir, lambda: RESERVED_TOOLS)
 
 
 def make_accounts(settings: Settings) -> tuple[IAccounts, str | None]:
@@ -160,8 +214,9 @@ async def open_store(settings: Settings) -> Store:
 class WarmingAgent:
     """The LangGraph agent, imported beside the start of the service: whoever is first waits for what is left of it."""
 
-    def __init__(self, catalog: ModelCatalog, max_tool_rounds: int) -> None:
+    def __init__(self, catalog: ModelCatalog, max_tool_rounds: int, workshop: Workshop) -> None:
         self._catalog = catalog
+        self._workshop = workshop
         self._max_tool_rounds = max_tool_rounds
         self._made: asyncio.Task[IAgent] | None = None
 
@@ -183,8 +238,13 @@ class WarmingAgent:
     def _make(self) -> IAgent:
         from app.langgraph.agent import LangGraphAgent
         from app.langgraph.tools import MATH_TOOLS
+        from app.langgraph.tools.environment_tools import EnvironmentTools
+        from app.langgraph.tools.workflow_tools import WorkflowToolSource
 
-        agent = LangGraphAgent(self._catalog, MATH_TOOLS, max_tool_rounds=self._max_tool_rounds)
+        workshop = self._workshop
+        tools = [*MATH_TOOLS, *(EnvironmentTools(workshop.comfyui).tools() if workshop.comfyui is not None else ())]
+        sources = [WorkflowToolSource(workshop.tools, workshop.previews.keep)]
+        agent = LangGraphAgent(self._catalog, tools, sources=sources, max_tool_rounds=self._max_tool_rounds)
         self._catalog.warm_up()
         # What is loaded by now stays: the collector need not walk through it again and again.
         gc.collect()

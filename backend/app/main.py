@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
-from app.adapters.inbound import problems
+from app.adapters.inbound import problems, tools_api
 from app.adapters.inbound.ai_sdk import routes as ai_sdk
 from app.adapters.inbound.guard import Guard
 from app.adapters.inbound.openai_api.errors import PREFIX
@@ -56,7 +56,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
         redoc_url=None,
     )
     problems.install(app)
-    for module in (conversations, messages, runs, system, usage, login, ai_sdk):
+    for module in (conversations, messages, runs, system, usage, login, ai_sdk, tools_api):
         app.include_router(module.router, max_body_size=MAX_BODY_BYTES)
 
     if settings.allowed_origins:

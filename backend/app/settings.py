@@ -192,6 +192,18 @@ class Settings(BaseSettings):
         default=2, ge=0, le=10, description="How often a model is asked again after an error that may pass."
     )
 
+    comfyui_url: Address = Field(
+        default=None, description="Where ComfyUI is; without it a tool answers with its workflow."
+    )
+    comfyui_timeout: float = Field(
+        default=900.0, gt=0, le=86_400, description="Seconds that a workflow may take in ComfyUI, its queue included."
+    )
+    tools_config_dir: Path = Field(default=Path("config"), description="The folder of the tools' definitions.")
+    workflows_dir: Path = Field(default=Path("workflows"), description="The folder of their workflows.")
+    files_dir: Path | None = Field(
+        default=None, description="Where files are kept; `files` in the data folder when not set."
+    )
+
     ws_max_frame_bytes: int = Field(
         default=1_048_576, ge=1_024, le=67_108_864, description="The largest WebSocket frame that is accepted."
     )

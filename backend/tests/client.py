@@ -83,7 +83,7 @@ class Service:
             yield socket
 
     def http(self, **options: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(base_url=self.url, timeout=PATIENCE, **{"headers": self.headers, **options})
+        return httpx.AsyncClient(base_url=self.url, **{"timeout": PATIENCE, "headers": self.headers, **options})
 
     async def get(self, path: str, **parameters: Any) -> Any:
         async with self.http() as http:

@@ -1,6 +1,6 @@
 """The agent: runs a turn through the chat graph."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from langchain_core.tools import BaseTool
 
@@ -11,21 +11,34 @@ from app.langgraph.graphs.chat_graph import chat_graph, run_config
 from app.langgraph.messages import to_langchain
 from app.langgraph.tools.client_tools import with_client_tools
 
+ToolSource = Callable[[], Mapping[str, BaseTool]]
+"""Tools that come and go while the service runs, as they are now: the same objects as long as nothing has changed."""
+
 
 class LangGraphAgent:
     """An `IAgent` over the chat graph."""
 
     def __init__(
-        self, catalog: IModelCatalog, tools: Sequence[BaseTool], *, max_tool_rounds: int = MAX_TOOL_ROUNDS
+        self,
+        catalog: IModelCatalog,
+        tools: Sequence[BaseTool],
+        *,
+        sources: Sequence[ToolSource] = (),
+        max_tool_rounds: int = MAX_TOOL_ROUNDS,
     ) -> None:
         self._catalog = catalog
         self._tools = {tool.name: tool for tool in tools}
+        self._sources = sources
         self._max_tool_rounds = max_tool_rounds
         self._graph = chat_graph()
 
     async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
         """Run `turn` to its end; every step goes to `recorder`."""
-        tools = with_client_tools(self._tools, turn.client_tools) if turn.client_tools else self._tools
+        tools = dict(self._tools)
+        for source in self._sources:
+            tools |= source()
+        if turn.client_tools:
+            tools = with_client_tools(tools, turn.client_tools)
         can_use_tools = self._catalog.facts(turn.model).tools is not False
         offered = [t for t in tools.values() if can_use_tools and turn.policy.of(t.name) is not Approval.DENY]
         context = TurnContext(

@@ -1,9 +1,11 @@
 """What a turn of the chat graph works with; it comes by runtime context, so that one compiled graph serves all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from langchain_core.messages import AnyMessage
 from langchain_core.tools import BaseTool
 
 from app.core.domain.tool import Approval, ApprovalPolicy, CallTraits, Executor
@@ -41,3 +43,23 @@ class TurnContext:
         """Where a call of the tool `name` runs, and whether it needs approval."""
         executor = Executor.CLIENT if name in self.client_tools else Executor.SERVER
         return CallTraits(executor, self.policy.of(name) is Approval.ASK)
+
+
+@dataclass(frozen=True, slots=True)
+class CallInProgress:
+    """The call that a tool is being run for.
+
+    Attributes:
+        messages: the conversation so far, as LangChain messages.
+        recorder: takes how far the tool is; None where the graph is used without the service.
+    """
+
+    id: str
+    conversation_id: str
+    user_id: str
+    messages: Sequence[AnyMessage]
+    recorder: ITurnRecorder | None
+
+
+current_call: ContextVar[CallInProgress | None] = ContextVar("current_call", default=None)
+"""Set while a tool runs: tools whose call matters (progress, attachments, whose files) read it."""

@@ -6,6 +6,7 @@ stays in `metadata["provider"]`, where the same provider finds it again.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
@@ -17,6 +18,14 @@ from app.core.domain.message import Message, MessageRole
 from app.core.domain.text import clean_json, clean_text
 
 CARRIER = "atelier"
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFiles:
+    """What a tool made for the user to see, as the artifact of its message: `{url, media_type, name}` each."""
+
+    files: list[dict[str, Any]]
+
 
 _ROLES: dict[str, MessageRole] = {
     "human": MessageRole.USER,
@@ -119,7 +128,9 @@ def to_domain(message: BaseMessage, conversation_id: str) -> Message:
     elif isinstance(message, ToolMessage):
         metadata["tool_call_id"] = message.tool_call_id
         metadata["status"] = message.status
-        if message.artifact is not None:
+        if isinstance(message.artifact, ShownFiles):
+            metadata["artifacts"] = message.artifact.files
+        elif message.artifact is not None:
             metadata["artifact"] = message.artifact
     extras = {"additional_kwargs": additional, "response_metadata": response}
     if provider := {key: value for key, value in extras.items() if value}:

@@ -65,6 +65,8 @@ def settings_for(folder: Path, upstream: Upstream, **changes: Any) -> Settings:
         "default_model": "openai@scripted",
         "system_prompt": "",
         "provider_retries": 0,
+        "tools_config_dir": folder / "config",
+        "workflows_dir": folder / "workflows",
         **changes,
     }
     return Settings(_env_file=None, **given)

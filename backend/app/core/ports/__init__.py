@@ -28,6 +28,18 @@ from app.core.ports.repositories import (
 )
 from app.core.ports.run_log import EventsGone, IRunFeed, IRunLog
 from app.core.ports.usage import IUsageRepository, UsageRow
+from app.core.ports.workflows import (
+    IEnvironment,
+    IFileStore,
+    IToolRepository,
+    IWorkflowRepository,
+    IWorkflowRunner,
+    LoadFault,
+    Output,
+    Progress,
+    StoredFile,
+    Upload,
+)
 
 __all__ = [
     "Acceptance",
@@ -39,6 +51,8 @@ __all__ = [
     "IAnswerSink",
     "IChatModel",
     "IConversationRepository",
+    "IEnvironment",
+    "IFileStore",
     "IFragmentSink",
     "ILLMProvider",
     "IMessageRepository",
@@ -48,17 +62,25 @@ __all__ = [
     "IRunFeed",
     "IRunLog",
     "IRunRepository",
+    "IToolRepository",
     "ITurnRecorder",
     "IUsageRepository",
+    "IWorkflowRepository",
+    "IWorkflowRunner",
     "Lease",
+    "LoadFault",
     "ModelFacts",
     "ModelInfo",
     "ModelList",
     "NoOtherProcess",
+    "Output",
     "Place",
+    "Progress",
     "ProviderInfo",
     "Step",
     "Store",
+    "StoredFile",
     "Turn",
+    "Upload",
     "UsageRow",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, ToolMessage
-from langchain_core.tools import ToolException
+from langchain_core.tools import BaseTool, ToolException
 from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest, ToolInvocationError
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.core.domain.text import clean_json, clean_text
 from app.core.domain.tool import Approval
-from app.langgraph.context import TurnContext
+from app.langgraph.context import CallInProgress, TurnContext, current_call
 from app.langgraph.messages import to_domain
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ async def _invoke(request: ToolCallRequest, execute: Execute, context: TurnConte
     tool = context.tools[call["name"]]
     logger.debug("tool %s called with %s", call["name"], call["args"])
     try:
-        message = await execute(request.override(tool=tool))
+        message = await _in_call(request, execute, context, tool)
     except GraphBubbleUp:
         raise
     except ToolInvocationError as error:
@@ -95,6 +95,25 @@ async def _invoke(request: ToolCallRequest, execute: Execute, context: TurnConte
     if isinstance(message, ToolMessage):
         message.content = _clean(message.content)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     return message
+
+
+async def _in_call(
+    request: ToolCallRequest, execute: Execute, context: TurnContext, tool: BaseTool
+) -> ToolMessage | Command[Any]:
+    """Run the tool, which can find out what call it is."""
+    state: dict[str, Any] = request.state  # pyright: ignore[reportAssignmentType]
+    call = CallInProgress(
+        id=str(request.tool_call["id"]),
+        conversation_id=state["conversation_id"],
+        user_id=state["user_id"],
+        messages=state["messages"],
+        recorder=context.recorder,
+    )
+    token = current_call.set(call)
+    try:
+        return await execute(request.override(tool=tool))
+    finally:
+        current_call.reset(token)
 
 
 def _result_of(call_id: str | None, messages: list[AnyMessage]) -> ToolMessage | None:

@@ -1,6 +1,5 @@
 """`/v1` as an ASGI application of its own: a relayed answer passes through as few hands as can be."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -8,6 +7,7 @@ from urllib.parse import unquote
 
 from starlette.types import Receive, Scope, Send
 
+from app.adapters.inbound.leaving import ClientGone, unless_gone
 from app.adapters.inbound.openai_api import agent
 from app.adapters.inbound.openai_api.errors import PREFIX, body_of, headers_of, status_of
 from app.adapters.inbound.openai_api.request import AGENT, Request, is_agent, parse
@@ -38,6 +38,8 @@ class OpenAIDoor:
         answer = _Answer(send)
         try:
             await self._route(scope, receive, answer, user)
+        except ClientGone:
+            return
         except AtelierError as error:
             await answer.fail(error)
         except Exception as error:
@@ -49,7 +51,7 @@ class OpenAIDoor:
         match method, path.partition("/")[0]:
             case "POST", "chat" if path == "chat/completions":
                 body = await _body(scope, receive)
-                await _until_gone(receive, self._complete(parse(body), user, answer))
+                await unless_gone(receive, self._complete(parse(body), user, answer))
             case "GET", "models" if path == "models":
                 await answer.document(to_json({"object": "list", "data": await self._models()}).encode())
             case "GET", "models":
@@ -135,7 +137,7 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise asyncio.CancelledError
+            raise ClientGone
         part: bytes = message.get("body", b"")
         size += len(part)
         if size > MAX_BODY_BYTES:
@@ -143,22 +145,3 @@ async def _body(scope: Scope, receive: Receive) -> bytes:
         parts.append(part)
         if not message.get("more_body"):
             return b"".join(parts)
-
-
-async def _until_gone(receive: Receive, work: Any) -> None:
-    """Do `work`; when the client goes away, stop it: the provider is not asked to write for nobody."""
-    task = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(receive))
-    try:
-        await asyncio.wait([task, leaving], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            task.result()
-    finally:
-        leaving.cancel()
-        task.cancel()
-        await asyncio.gather(task, leaving, return_exceptions=True)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

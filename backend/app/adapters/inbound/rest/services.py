@@ -6,11 +6,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.core.domain.user import User
-from app.core.ports import IModelCatalog, IModelGateway, Store
+from app.core.ports import IFileStore, IModelCatalog, IModelGateway, Store
 from app.core.services.accounts import IAccounts
 from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
+from app.core.services.previews import Previews
 from app.core.services.runs import RunService
+from app.core.services.tools import ToolService
 from app.core.services.usage import UsageService
 
 
@@ -26,6 +28,9 @@ class Services:
     gateway: IModelGateway
     passing: PassingTurns
     usage: UsageService
+    tools: ToolService
+    files: IFileStore
+    previews: Previews
 
 
 def _services(request: Request) -> Services:

@@ -1,0 +1,163 @@
+"""`GET /tools` and `POST /invoke`: workflow tools over plain HTTP, in three styles of call; and the files they make."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import FileResponse, Response
+
+from app.adapters.inbound.content import ClientId
+from app.adapters.inbound.leaving import ClientGone, unless_gone
+from app.adapters.inbound.problems import problem
+from app.adapters.inbound.responses import Json
+from app.adapters.inbound.rest.schemas import Problem
+from app.adapters.inbound.rest.services import Atelier, Me
+from app.core.domain.errors import (
+    InvalidFrame,
+    NotFound,
+    RunnerTimeout,
+    RunnerUnavailable,
+    WorkflowRefused,
+)
+from app.core.services.tools import FILES, InvalidArguments, Invocation
+
+router = APIRouter()
+
+MAX_INVOKE_BYTES = 16 * 1024 * 1024
+SHOWN = (
+    *("image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "image/bmp"),
+    *("video/mp4", "video/webm", "audio/mpeg", "audio/flac", "audio/ogg", "audio/wav", "audio/x-wav", "text/plain"),
+)
+"""What a browser may show; everything else is a download."""
+
+_GUARDS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cache-Control": "private, max-age=31536000, immutable",
+}
+_CALL = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"type": "object"},
+                "examples": {
+                    "plain": {"value": {"tool": "example", "params": {"positive_prompt": "a cat"}}},
+                    "MCP": {"value": {"name": "example", "arguments": {"positive_prompt": "a cat"}}},
+                    "OpenAI": {
+                        "value": {
+                            "type": "function",
+                            "function": {"name": "example", "arguments": '{"positive_prompt": "a cat"}'},
+                        }
+                    },
+                },
+            }
+        },
+    }
+}
+
+
+@router.get("/tools", tags=["tools"], summary="The workflow tools")
+async def tools(atelier: Atelier) -> Response:
+    """`{"tools": [{name, description, inputSchema}]}`, as MCP lists them."""
+    return Response(atelier.tools.listing(), media_type="application/json")
+
+
+@router.post(
+    "/invoke",
+    tags=["tools"],
+    summary="Run a workflow tool",
+    max_body_size=MAX_INVOKE_BYTES,
+    openapi_extra=_CALL,
+    responses={code: {"model": Problem} for code in (404, 422, 502, 503, 504)},
+)
+async def invoke(request: Request, user: Me, atelier: Atelier) -> Response:
+    """Waits until ComfyUI is done, and answers with what it made; without a ComfyUI, with the filled-in workflow.
+
+    Going away stops the job.
+    """
+    name, arguments = _call(await request.body())
+    try:
+        done = await unless_gone(request.receive, atelier.tools.invoke(user.id, name, arguments))
+    except ClientGone:
+        return Response(status_code=499)  # nobody reads it
+    except InvalidArguments as error:
+        return problem(error, errors=error.faults)
+    except WorkflowRefused as error:
+        return problem(error, status=502, node_errors=error.node_errors)
+    except RunnerUnavailable as error:
+        return problem(error, status=503)
+    except RunnerTimeout as error:
+        return problem(error, status=504)
+    return Json(answer_of(done, str(request.base_url).rstrip("/")))
+
+
+@router.get(FILES + "{file_id}", tags=["tools"], summary="A file that a tool made", response_class=FileResponse)
+async def file(file_id: ClientId, user: Me, atelier: Atelier) -> Response:
+    """Its owner alone gets it. Pictures, films, sounds and text can be shown; everything else is a download."""
+    preview = atelier.previews.find(user.id, file_id)
+    if preview is not None:
+        return Response(preview[0], media_type=preview[1], headers=_GUARDS)
+    found = await atelier.files.find(user.id, file_id)
+    if found is None:
+        raise NotFound("There is no such file.")
+    stored, path = found
+    is_shown = stored.media_type in SHOWN
+    return FileResponse(
+        path,
+        media_type=stored.media_type if is_shown else "application/octet-stream",
+        filename=stored.name,
+        content_disposition_type="inline" if is_shown else "attachment",
+        headers=_GUARDS,
+    )
+
+
+def answer_of(done: Invocation, base_url: str = "") -> dict[str, Any]:
+    """What a call made, as every plain wire answers it."""
+    if done.workflow is not None:
+        return {"workflow": done.workflow}
+    results = [
+        {"url": f"{base_url}{FILES}{file.id}", "media_type": file.media_type, "node": node}
+        | ({"text": text} if text is not None else {})
+        for file, node, text in done.files
+    ]
+    return {"resultUrl": results[0]["url"] if results else None, "results": results, "promptId": done.prompt_id}
+
+
+def _call(body: bytes) -> tuple[str, Any]:
+    """The tool and the arguments that a call names, in any of the three styles.
+
+    Raises:
+        InvalidFrame: it is none of them.
+    """
+    try:
+        document: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidFrame(f"The request is not JSON ({error}).") from error
+    call = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+    if isinstance(call.get("function"), dict):
+        function = cast("Mapping[str, Any]", call["function"])
+        return _named(function.get("name")), _decoded(function.get("arguments") or "{}")
+    if "tool" in call:
+        return _named(call["tool"]), call.get("params") or {}
+    if "name" in call:
+        return _named(call["name"]), call.get("arguments") or {}
+    raise InvalidFrame(
+        'Name a tool: {"tool", "params"}, {"name", "arguments"} or {"type": "function", "function": {"name", "arguments"}}.'
+    )
+
+
+def _named(name: Any) -> str:
+    if not isinstance(name, str) or not name:
+        raise InvalidFrame("The name of a tool is text.")
+    return name
+
+
+def _decoded(arguments: Any) -> Any:
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        return orjson.loads(arguments)
+    except orjson.JSONDecodeError as error:
+        raise InvalidFrame(f"The arguments are not JSON text ({error}).") from error

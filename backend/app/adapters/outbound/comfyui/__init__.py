@@ -1,0 +1,1 @@
+"""ComfyUI, over its HTTP routes and its WebSocket."""

@@ -1,0 +1,329 @@
+"""A ComfyUI for tests, on a real port: it checks and answers as the recorded server did, and fails as a test tells it to.
+
+`recorded/*.json` are whole exchanges with a real server; messages and records here are built after them.
+"""
+
+import asyncio
+import struct
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import WSMsgType, web
+from aiohttp.test_utils import TestServer
+
+RECORDED = Path(__file__).parent / "recorded"
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6364f8cf500f000e03018"
+    "05a34747d6b0000000049454e44ae426082"
+)
+OBJECT_INFO: dict[str, Any] = orjson.loads((RECORDED / "object_info.subset.json").read_bytes())
+OBJECT_INFO["CheckpointLoaderSimple"]["input"]["required"]["ckpt_name"][0] = ["v1-5-pruned-emaonly.safetensors"]
+
+
+def recorded(name: str) -> list[Any]:
+    """A recorded exchange."""
+    return orjson.loads((RECORDED / f"{name}.json").read_bytes())
+
+
+class FakeComfyUI:
+    """The server.
+
+    Attributes:
+        hold: jobs wait for it after their first node.
+        fail_at: a class whose nodes fail, and with what words.
+        refuse: answers every request with this status.
+        hang: no request is answered.
+        cut_socket: the socket breaks after a job's first node, and messages after that are lost.
+        sends_previews: as many as it sends a node.
+        lose_answer: the connection breaks after /prompt has taken the job.
+        output_bytes: how large what SaveImage makes is.
+    """
+
+    def __init__(self) -> None:
+        self.prompts: list[dict[str, Any]] = []
+        self.executed: list[str] = []
+        self.interrupted: list[str] = []
+        self.uploads: dict[str, bytes] = {}
+        self.hold: asyncio.Event | None = None
+        self.begun = asyncio.Event()
+        self.fail_at: tuple[str, str] | None = None
+        self.refuse: int | None = None
+        self.hang = False
+        self.cut_socket = False
+        self.sends_previews = 0
+        self.lose_answer = False
+        self.output_bytes = len(PNG)
+        self.outputs: dict[str, Any] | None = None
+        self._history: dict[str, Any] = {}
+        self._queue: list[tuple[int, str, dict[str, Any], str]] = []
+        self._running: tuple[int, str, dict[str, Any], str] | None = None
+        self._stop: set[str] = set()
+        self._sockets: dict[str, web.WebSocketResponse] = {}
+        self._numbers = 0
+        self._more = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._server: TestServer | None = None
+        self._port: int | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=512 * 1024 * 1024, middlewares=[self._troubled])
+        app.router.add_get("/ws", self._socket)
+        app.router.add_post("/prompt", self._prompt)
+        app.router.add_get("/history/{id}", self._of_history)
+        app.router.add_get("/queue", self._get_queue)
+        app.router.add_post("/queue", self._delete)
+        app.router.add_post("/interrupt", self._interrupt)
+        app.router.add_get("/object_info", self._object_info)
+        app.router.add_get("/view", self._view)
+        app.router.add_post("/upload/image", self._upload)
+        app.router.add_get("/models", self._models)
+        app.router.add_get("/models/{folder}", self._models)
+        app.router.add_get("/system_stats", self._stats)
+        self._server = TestServer(app, host="127.0.0.1", port=self._port)
+        await self._server.start_server()
+        self._port = self._server.port
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._worker = asyncio.create_task(self._work())
+
+    async def stop(self) -> None:
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        for socket in list(self._sockets.values()):
+            if socket._req is not None and socket._req.transport is not None:  # pyright: ignore
+                socket._req.transport.abort()  # pyright: ignore
+        if self._server is not None:
+            await self._server.close()
+
+    async def restart(self) -> None:
+        """As after a crash: queue and history are forgotten."""
+        await self.stop()
+        self._history.clear()
+        self._queue.clear()
+        self._running = None
+        self._sockets.clear()
+        self._more = asyncio.Event()
+        await self.start()
+
+    # --- routes
+
+    @web.middleware
+    async def _troubled(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if self.hang:
+            await asyncio.Event().wait()
+        if self.refuse is not None:
+            return web.Response(status=self.refuse, text="no")
+        return await handler(request)
+
+    async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        client = request.query.get("clientId") or uuid.uuid4().hex
+        self._sockets[client] = socket
+        await socket.send_json({"type": "status", "data": {"status": self._status(), "sid": client}})
+        async for message in socket:
+            if message.type is WSMsgType.ERROR:
+                break
+        if self._sockets.get(client) is socket:
+            del self._sockets[client]
+        return socket
+
+    async def _prompt(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        prompt = body.get("prompt")
+        self.prompts.append(body)
+        fault = _check(prompt)
+        if fault is not None:
+            return web.json_response(fault, status=400)
+        prompt_id = body.get("prompt_id") or uuid.uuid4().hex
+        self._numbers += 1
+        self._queue.append((self._numbers, prompt_id, prompt, body.get("client_id") or ""))
+        self._more.set()
+        if self.lose_answer:
+            self.lose_answer = False
+            assert request.transport is not None
+            request.transport.abort()
+        return web.json_response({"prompt_id": prompt_id, "number": self._numbers, "node_errors": {}})
+
+    async def _of_history(self, request: web.Request) -> web.Response:
+        found = self._history.get(request.match_info["id"])
+        return web.json_response({request.match_info["id"]: found} if found else {})
+
+    async def _get_queue(self, request: web.Request) -> web.Response:
+        def rows(jobs: Any) -> list[Any]:
+            return [
+                [number, prompt_id, prompt, {"client_id": client}, []] for number, prompt_id, prompt, client in jobs
+            ]
+
+        running = [self._running] if self._running else []
+        return web.json_response({"queue_running": rows(running), "queue_pending": rows(self._queue)})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        gone = set((await request.json()).get("delete") or ())
+        self._queue = [job for job in self._queue if job[1] not in gone]
+        return web.Response()
+
+    async def _interrupt(self, request: web.Request) -> web.Response:
+        body = await request.json() if request.can_read_body else {}
+        self.interrupted.append(body.get("prompt_id", ""))
+        if self._running is not None and body.get("prompt_id") in (None, self._running[1]):
+            self._stop.add(self._running[1])
+            if self.hold is not None:
+                self.hold.set()
+        return web.Response()
+
+    async def _object_info(self, request: web.Request) -> web.Response:
+        return web.json_response(OBJECT_INFO)
+
+    async def _view(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        await response.prepare(request)
+        left = self.output_bytes
+        data = PNG if left == len(PNG) else bytes(1024 * 1024)
+        while left > 0:
+            await response.write(data[:left])
+            left -= len(data)
+        return response
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        image: Any = form["image"]
+        self.uploads[image.filename] = image.file.read()
+        return web.json_response({"name": image.filename, "subfolder": "", "type": "input"})
+
+    async def _models(self, request: web.Request) -> web.Response:
+        folders = {"checkpoints": ["v1-5-pruned-emaonly.safetensors"], "loras": ["detail.safetensors"]}
+        folder = request.match_info.get("folder")
+        if folder is None:
+            return web.json_response(list(folders))
+        return web.json_response(folders[folder]) if folder in folders else web.Response(status=404)
+
+    async def _stats(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {"system": {"comfyui_version": "0.3.64", "ram_total": 1}, "devices": [{"name": "cpu"}]}
+        )
+
+    # --- the work
+
+    async def _work(self) -> None:
+        while True:
+            await self._more.wait()
+            self._more.clear()
+            while self._queue:
+                self._running = self._queue.pop(0)
+                await self._execute(*self._running)
+                self._running = None
+
+    async def _execute(self, number: int, prompt_id: str, prompt: dict[str, Any], client: str) -> None:
+        messages: list[Any] = []
+        outputs: dict[str, Any] = {}
+        self.executed.append(prompt_id)
+
+        async def say(kind: str, to_history: bool = False, **data: Any) -> None:
+            data["prompt_id"] = prompt_id
+            if to_history:
+                messages.append([kind, data])
+            await self._send(client, {"type": kind, "data": data})
+
+        async def end(status: str, kind: str, **data: Any) -> None:
+            messages.append([kind, {"prompt_id": prompt_id, **data}])
+            record = {"status_str": status, "completed": status == "success", "messages": messages}
+            self._history[prompt_id] = {
+                "prompt": [number, prompt_id, prompt, {}, []],
+                "outputs": self.outputs if self.outputs is not None else outputs,
+                "status": record,
+            }
+            await self._send(client, {"type": kind, "data": {"prompt_id": prompt_id, **data}})
+
+        await say("execution_start", True, timestamp=int(time.time() * 1000))
+        await say("execution_cached", True, nodes=[])
+        for place, (node, what) in enumerate(prompt.items()):
+            await say("executing", node=node, display_node=node)
+            for _ in range(self.sends_previews):
+                await self._send(client, struct.pack(">II", 1, 2) + PNG)
+            if what["class_type"] == "KSampler":
+                steps = what["inputs"]["steps"]
+                await say("progress", node=node, value=steps, max=steps)
+            if place == 0:
+                self.begun.set()
+                if self.cut_socket:
+                    self.cut_socket = False
+                    await self._cut(client)
+                if self.hold is not None:
+                    await self.hold.wait()
+            if prompt_id in self._stop:
+                await end("error", "execution_interrupted", node_id=node, node_type=what["class_type"], executed=[])
+                return
+            if self.fail_at is not None and what["class_type"] == self.fail_at[0]:
+                await end(
+                    "error",
+                    "execution_error",
+                    node_id=node,
+                    node_type=what["class_type"],
+                    exception_message=self.fail_at[1],
+                    exception_type="RuntimeError",
+                    traceback=["secret/path.py"],
+                )
+                return
+            if what["class_type"] in ("SaveImage", "PreviewImage"):
+                kind = "output" if what["class_type"] == "SaveImage" else "temp"
+                outputs[node] = {"images": [{"filename": "../a_00001_.png", "subfolder": "", "type": kind}]}
+                await say("executed", node=node, display_node=node, output=outputs[node])
+        await end("success", "execution_success", timestamp=int(time.time() * 1000))
+
+    async def _send(self, client: str, message: Any) -> None:
+        socket = self._sockets.get(client)
+        if socket is None or socket.closed:
+            return
+        try:
+            if isinstance(message, bytes):
+                await socket.send_bytes(message)
+            else:
+                await socket.send_json(message)
+        except (ConnectionError, RuntimeError):
+            self._sockets.pop(client, None)
+
+    async def _cut(self, client: str) -> None:
+        socket = self._sockets.pop(client, None)
+        if socket is not None and socket._req is not None and socket._req.transport is not None:  # pyright: ignore
+            socket._req.transport.abort()  # pyright: ignore
+
+    def _status(self) -> dict[str, Any]:
+        waiting = len(self._queue) + (self._running is not None)
+        return {"exec_info": {"queue_remaining": waiting}}
+
+
+def _check(prompt: Any) -> dict[str, Any] | None:
+    """What the real server refuses, in its words."""
+
+    def refusal(kind: str, message: str, details: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
+        error = {"type": kind, "message": message, "details": details, "extra_info": {}}
+        return {"error": error, "node_errors": errors or {}}
+
+    if not isinstance(prompt, dict) or not prompt:
+        return refusal("no_prompt", "No prompt provided", "")
+    for node, what in prompt.items():
+        if what.get("class_type") not in OBJECT_INFO:
+            message = f"Cannot execute because node {what.get('class_type')} does not exist."
+            return refusal("invalid_prompt", message, f"Node ID '#{node}'")
+    if not any(OBJECT_INFO[what["class_type"]].get("output_node") for what in prompt.values()):
+        return refusal("prompt_no_outputs", "Prompt has no outputs", "")
+    errors: dict[str, Any] = {}
+    for node, what in prompt.items():
+        for name in OBJECT_INFO[what["class_type"]]["input"].get("required", {}):
+            if name not in what["inputs"]:
+                fault = {
+                    "type": "required_input_missing",
+                    "message": "Required input is missing",
+                    "details": name,
+                    "extra_info": {"input_name": name},
+                }
+                errors.setdefault(node, {"errors": [], "dependent_outputs": [], "class_type": what["class_type"]})
+                errors[node]["errors"].append(fault)
+    return (
+        refusal("prompt_outputs_failed_validation", "Prompt outputs failed validation", "", errors) if errors else None
+    )
