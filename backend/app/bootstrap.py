@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from app.adapters.inbound.mcp_server.http import McpDoor
 from app.adapters.inbound.openai_api.door import OpenAIDoor
 from app.adapters.inbound.rest.services import Services
 from app.adapters.inbound.websocket_handler import WebSocketHandler
@@ -57,6 +58,7 @@ class Application:
     services: Services
     sockets: WebSocketHandler
     door: OpenAIDoor
+    mcp: McpDoor
 
 
 @asynccontextmanager
@@ -70,7 +72,7 @@ async def run_application(
     """
     store = await open_store(settings)
     try:
-        async with _run_log(settings) as (log, commands), _workshop(settings) as workshop:
+        async with _run_log(settings) as (log, commands), run_workshop(settings) as workshop:
             agent = WarmingAgent(catalog, settings.max_tool_rounds, workshop)
             limits = RunLimits(
                 context_tokens=settings.context_tokens,
@@ -98,10 +100,12 @@ async def run_application(
             agent.begin()
             usage.start()
             await runs.start()
+            mcp = McpDoor(workshop.tools, workshop.files)
             try:
                 sockets = WebSocketHandler(runs, max_sockets=settings.max_sockets)
-                yield Application(services, sockets, OpenAIDoor(services))
+                yield Application(services, sockets, OpenAIDoor(services), mcp)
             finally:
+                await mcp.stop()
                 await runs.stop()
                 await usage.stop()
                 await agent.stop()
@@ -146,7 +150,7 @@ class Workshop:
 
 
 @asynccontextmanager
-async def _workshop(settings: Settings) -> AsyncGenerator[Workshop]:
+async def run_workshop(settings: Settings) -> AsyncGenerator[Workshop]:
     """The workflow tools, and the ComfyUI that runs them where one is configured."""
     files = FileFolder(settings.files_dir or settings.data_dir / "files")
     definitions = make_definitions(settings)

@@ -13,6 +13,7 @@ from app import __version__
 from app.adapters.inbound import problems, tools_api
 from app.adapters.inbound.ai_sdk import routes as ai_sdk
 from app.adapters.inbound.guard import Guard
+from app.adapters.inbound.mcp_server.http import PATH
 from app.adapters.inbound.openai_api.errors import PREFIX
 from app.adapters.inbound.rest import conversations, login, messages, runs, system, usage
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
@@ -46,6 +47,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
             app.state.services = application.services
             app.state.sockets = application.sockets
             app.state.door = application.door
+            app.state.mcp = application.mcp
             yield
 
     app = FastAPIOffline(
@@ -76,7 +78,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
 
 
 class _Shortcuts:
-    """Takes WebSockets at `/ws` and requests to `/v1` past the routes and their middleware: what streams has few hands to pass."""
+    """Takes WebSockets at `/ws` and requests to `/v1` and `/mcp` past the routes and their middleware: what streams has few hands to pass."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         self._app = app
@@ -87,5 +89,7 @@ class _Shortcuts:
             await self._state.sockets.serve(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith(PREFIX) and scope["method"] != "OPTIONS":
             await self._state.door.serve(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in (PATH, PATH + "/") and scope["method"] != "OPTIONS":
+            await self._state.mcp.serve(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from app.core.ports import StoredFile
 
 MAX_FILE_BYTES = 2 * 1024**3
 WRITE_BYTES = 1024 * 1024
+MAX_LOOKED_AT = 2_000
 
 
 class FileFolder:
@@ -51,6 +52,22 @@ class FileFolder:
         if document.get("user_id") != user_id or document.get("id") != file_id:
             return None
         return StoredFile(**document), str(path)
+
+    async def recent(self, user_id: str, limit: int) -> Sequence[StoredFile]:
+        return await asyncio.to_thread(self._recent, user_id, limit)
+
+    def _recent(self, user_id: str, limit: int) -> list[StoredFile]:
+        """Ids are made in the order of time, so the newest files have the greatest names."""
+        paths = sorted(self._folder.glob("*/*.json"), key=lambda path: path.name, reverse=True)
+        found: list[StoredFile] = []
+        for path in paths[:MAX_LOOKED_AT]:
+            if len(found) == limit:
+                break
+            with contextlib.suppress(OSError, orjson.JSONDecodeError):
+                document: dict[str, Any] = orjson.loads(path.read_bytes())
+                if document.get("user_id") == user_id:
+                    found.append(StoredFile(**document))
+        return found
 
     def _path(self, file_id: str) -> Path:
         return self._folder / file_id[-2:] / file_id

@@ -151,9 +151,14 @@ class WorkflowTool:
         return self.definition.description
 
     @property
+    def workflow(self) -> Workflow:
+        """The workflow as it stands in its file."""
+        return orjson.loads(self._json)
+
+    @property
     def image_places(self) -> dict[str, list[tuple[str, str]]]:
         """The parameters that are images, with the nodes that load them and the names of their inputs."""
-        workflow: Workflow = orjson.loads(self._json)
+        workflow = self.workflow
         places = {
             one.name: [
                 (path[0], path[-1])
@@ -169,7 +174,7 @@ class WorkflowTool:
 
         What has neither stays as the workflow has it.
         """
-        workflow: Workflow = orjson.loads(self._json)
+        workflow = self.workflow
         for one, targets in self._targets:
             if one.is_constant:
                 value = one.constant

@@ -168,3 +168,7 @@ class IFileStore(Protocol):
     async def find(self, user_id: str, file_id: str) -> tuple[StoredFile, str] | None:
         """A file of this user, and where its bytes are on this machine."""
         ...
+
+    async def recent(self, user_id: str, limit: int) -> Sequence[StoredFile]:
+        """The newest files of this user, the newest first."""
+        ...

@@ -105,6 +105,14 @@ def models(
     raise typer.Exit(run(provider, data_dir, as_json))
 
 
+@app.command()
+def mcp(data_dir: DataDir = None) -> None:
+    """Serve the workflow tools to an MCP client over standard input and output."""
+    from app.adapters.inbound.cli.mcp import run
+
+    raise typer.Exit(run(data_dir))
+
+
 @keys.command("set")
 def set_key(provider: Annotated[str, typer.Argument(help="For example mistral.")], data_dir: DataDir = None) -> None:
     """Enter a provider's key; it is asked for, and never stands on the command line."""

@@ -1,0 +1,39 @@
+"""`atelier mcp`: the workflow tools over standard input and output, for MCP clients that start their servers themselves."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from app.core.domain.errors import AtelierError
+
+
+def run(data_dir: Path | None) -> int:
+    """Serve until the client goes; the exit code."""
+    from app.bootstrap import settings_for
+    from app.logs import configure
+
+    settings = settings_for(data_dir)
+    configure(settings.log_level, settings.log_format)
+    try:
+        asyncio.run(_serve(data_dir))
+    except AtelierError as error:
+        sys.stderr.write(error.message + "\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _serve(data_dir: Path | None) -> None:
+    from mcp.server.stdio import stdio_server
+
+    from app.adapters.inbound.mcp_server.server import make_server
+    from app.bootstrap import run_workshop, settings_for
+    from app.core.domain.user import LOCAL_USER
+
+    settings = settings_for(data_dir)
+    base_url = f"http://{settings.host}:{settings.port}"
+    async with run_workshop(settings) as workshop:
+        server = make_server(workshop.tools, workshop.files, lambda _: (LOCAL_USER.id, base_url))
+        async with stdio_server() as (reading, writing):
+            await server.run(reading, writing, server.create_initialization_options())

@@ -1,0 +1,1 @@
+"""The workflow tools for MCP clients, over streamable HTTP and stdio."""

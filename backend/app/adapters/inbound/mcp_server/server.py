@@ -1,0 +1,209 @@
+"""An MCP server over the workflow tools: the official SDK speaks the protocol, this says what is behind it."""
+
+import asyncio
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mcp_types as types
+import orjson
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+
+from app import __version__
+from app.adapters.inbound.tools_api import answer_of
+from app.core.domain.errors import AtelierError, NotFound
+from app.core.ports import IFileStore, Progress
+from app.core.services.tools import FILES, Invocation, ToolService
+
+Context = ServerRequestContext[Any, Any]
+WhoAsks = Callable[[Context], tuple[str, str]]
+"""The user of a request, and the address of this service as they see it."""
+
+MAX_INLINE_BYTES = 4 * 1024 * 1024
+"""Pictures up to this size come as content; larger ones, and all other files, as links."""
+
+RECENT_FILES = 50
+WORKFLOWS, RESULTS = "atelier://workflows/", "atelier://files/"
+INSTRUCTIONS = "The tools are ComfyUI workflows: each runs one with your values in it and answers with what it made."
+_OUTPUT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "workflow": {"type": "object", "description": "The filled-in workflow, where no ComfyUI runs it."},
+        "resultUrl": {"type": ["string", "null"]},
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "url": {"type": "string"},
+                    "media_type": {"type": "string"},
+                    "node": {"type": "string"},
+                    "text": {"type": "string"},
+                },
+                "required": ["url", "media_type", "node"],
+            },
+        },
+        "promptId": {"type": "string"},
+    },
+}
+
+
+def make_server(tools: ToolService, files: IFileStore, who: WhoAsks) -> Server[Any]:
+    """The server; `who` tells whose request it is."""
+    answers = _Answers(tools, files, who)
+    return Server(
+        "atelier",
+        version=__version__,
+        title="Atelier",
+        instructions=INSTRUCTIONS,
+        on_list_tools=answers.list_tools,
+        on_call_tool=answers.call_tool,
+        on_list_resources=answers.list_resources,
+        on_list_resource_templates=answers.list_templates,
+        on_read_resource=answers.read_resource,
+    )
+
+
+class _Answers:
+    def __init__(self, tools: ToolService, files: IFileStore, who: WhoAsks) -> None:
+        self._tools = tools
+        self._files = files
+        self._who = who
+
+    async def list_tools(self, context: Context, params: Any) -> types.ListToolsResult:
+        listed = [
+            types.Tool(
+                name=tool.name, description=tool.description, input_schema=tool.input_schema, output_schema=_OUTPUT
+            )
+            for tool in self._tools.tools().values()
+        ]
+        return types.ListToolsResult(tools=listed)
+
+    async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        user_id, base_url = self._who(context)
+        progress = _ProgressReport(context)
+        try:
+            self._tools.find(params.name)
+        except NotFound as error:
+            raise MCPError(types.INVALID_PARAMS, error.message) from error
+        try:
+            done = await self._tools.invoke(user_id, params.name, params.arguments or {}, progress.take)
+        except AtelierError as error:
+            said = types.TextContent(type="text", text=error.message)
+            return types.CallToolResult(content=[said], is_error=True)
+        finally:
+            await progress.end()
+        answer = answer_of(done, base_url)
+        return types.CallToolResult(
+            content=await self._content(done, user_id, base_url, answer), structured_content=answer
+        )
+
+    async def _content(self, done: Invocation, user_id: str, base_url: str, answer: dict[str, Any]) -> list[Any]:
+        if done.workflow is not None:
+            return [types.TextContent(type="text", text=orjson.dumps(answer).decode())]
+        content: list[Any] = []
+        for stored, node, text in done.files:
+            if text is not None:
+                content.append(types.TextContent(type="text", text=text))
+            elif stored.media_type.startswith("image/") and stored.size <= MAX_INLINE_BYTES:
+                content.append(await self._image(user_id, stored.id, stored.media_type))
+            else:
+                content.append(
+                    types.ResourceLink(
+                        type="resource_link",
+                        name=stored.name,
+                        uri=f"{base_url}{FILES}{stored.id}",
+                        description=f"Made by node {node}.",
+                        mime_type=stored.media_type,
+                        size=stored.size,
+                    )
+                )
+        return content or [types.TextContent(type="text", text="The workflow made nothing that could be shown.")]
+
+    async def _image(self, user_id: str, file_id: str, media_type: str) -> types.ImageContent:
+        data = await self._bytes(user_id, file_id)
+        return types.ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=media_type)
+
+    async def _bytes(self, user_id: str, file_id: str) -> bytes:
+        found = await self._files.find(user_id, file_id)
+        if found is None:
+            raise MCPError(types.INVALID_PARAMS, "There is no such file.")
+        return await asyncio.to_thread(Path(found[1]).read_bytes)
+
+    async def list_resources(self, context: Context, params: Any) -> types.ListResourcesResult:
+        user_id, _ = self._who(context)
+        workflows = [
+            types.Resource(
+                name=tool.name,
+                uri=f"{WORKFLOWS}{tool.name}",
+                description=f"The workflow behind the tool {tool.name}.",
+                mime_type="application/json",
+            )
+            for tool in self._tools.tools().values()
+        ]
+        results = [
+            types.Resource(name=file.name, uri=f"{RESULTS}{file.id}", mime_type=file.media_type, size=file.size)
+            for file in await self._files.recent(user_id, RECENT_FILES)
+        ]
+        return types.ListResourcesResult(resources=[*workflows, *results])
+
+    async def list_templates(self, context: Context, params: Any) -> types.ListResourceTemplatesResult:
+        templates = [
+            types.ResourceTemplate(
+                name="workflow", uri_template=WORKFLOWS + "{name}", description="The workflow behind a tool."
+            ),
+            types.ResourceTemplate(
+                name="file", uri_template=RESULTS + "{id}", description="A file that a workflow made."
+            ),
+        ]
+        return types.ListResourceTemplatesResult(resource_templates=templates)
+
+    async def read_resource(
+        self, context: Context, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        user_id, _ = self._who(context)
+        uri = str(params.uri)
+        if uri.startswith(WORKFLOWS) and (tool := self._tools.tools().get(uri.removeprefix(WORKFLOWS))) is not None:
+            text = orjson.dumps(tool.workflow, option=orjson.OPT_INDENT_2).decode()
+            contents: Any = types.TextResourceContents(uri=uri, mime_type="application/json", text=text)
+        elif uri.startswith(RESULTS):
+            file_id = uri.removeprefix(RESULTS)
+            found = await self._files.find(user_id, file_id)
+            if found is None:
+                raise MCPError(types.INVALID_PARAMS, "There is no such file.")
+            blob = base64.b64encode(await self._bytes(user_id, file_id)).decode()
+            contents = types.BlobResourceContents(uri=uri, mime_type=found[0].media_type, blob=blob)
+        else:
+            raise MCPError(types.INVALID_PARAMS, f"There is no resource {uri[:200]!r}.")
+        return types.ReadResourceResult(contents=[contents])
+
+
+class _ProgressReport:
+    """Tells an MCP client how far a call is: its numbers only rise, so each step of a node counts as one."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._told = 0
+        self._queue: asyncio.Queue[Progress | None] = asyncio.Queue()
+        self._teller = asyncio.create_task(self._tell())
+
+    def take(self, progress: Progress) -> None:
+        """Note how far it is; told in its turn."""
+        if progress.preview is None:
+            self._queue.put_nowait(progress)
+
+    async def end(self) -> None:
+        """Tell what is left."""
+        self._queue.put_nowait(None)
+        await asyncio.gather(self._teller, return_exceptions=True)
+
+    async def _tell(self) -> None:
+        while (progress := await self._queue.get()) is not None:
+            self._told += 1
+            text = progress.text or ""
+            if progress.progress is not None and progress.total:
+                text = f"{text} {progress.progress:g}/{progress.total:g}".strip()
+            await self._context.session.report_progress(self._told, None, text or None)

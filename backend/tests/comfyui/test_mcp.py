@@ -1,0 +1,125 @@
+"""MCP: the official client lists and calls the workflow tools, over HTTP and stdio."""
+
+import asyncio
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from app.adapters.outbound.comfyui import runner as comfy_runner
+from tests.client import Service
+from tests.comfyui.fake import PNG, FakeComfyUI
+from tests.comfyui.test_invoke import ARGUMENTS
+from tests.e2e.conftest import COMMAND, clean_environment
+from tests.integration.conftest import TOKEN
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comfy_runner, "POLL_SECONDS", 0.05)
+
+
+def connection(service: Service) -> Any:
+    http = create_http()
+    return Client(streamable_http_client(f"{service.url}/mcp", http_client=http))
+
+
+def create_http() -> Any:
+    from mcp.shared._httpx_utils import create_mcp_http_client
+
+    return create_mcp_http_client(headers={"Authorization": f"Bearer {TOKEN}"})
+
+
+async def test_a_client_lists_and_calls_the_tools(service: Service, comfyui: FakeComfyUI):
+    told: list[tuple[float, str | None]] = []
+
+    async def progress(number: float, total: float | None, message: str | None) -> None:
+        told.append((number, message))
+
+    async with connection(service) as client:
+        (tool,) = (await client.list_tools()).tools
+        assert tool.name == "example"
+        assert tool.input_schema["required"] == ["positive_prompt"]
+        result = await client.call_tool("example", ARGUMENTS, progress_callback=progress)
+        assert not result.is_error
+        (image,) = result.content
+        assert (image.type, image.mime_type) == ("image", "image/png")
+        assert base64.b64decode(image.data) == PNG
+        assert result.structured_content["results"][0]["url"].startswith(service.url)
+        assert [number for number, _ in told] == sorted({number for number, _ in told})
+        assert any("KSampler (node 3) 20/20" in (message or "") for _, message in told)
+        resources = (await client.list_resources()).resources
+        assert [r.name for r in resources] == ["example", "a_00001_.png"]
+        workflow, picture = [(await client.read_resource(r.uri)).contents[0] for r in resources]
+        assert json.loads(workflow.text)["3"]["class_type"] == "KSampler"
+        assert base64.b64decode(picture.blob) == PNG
+
+
+async def test_what_is_wrong_is_told(service: Service, comfyui: FakeComfyUI):
+    async with connection(service) as client:
+        result = await client.call_tool("example", {"seed": "x"})
+        assert result.is_error
+        assert "positive_prompt" in result.content[0].text
+        comfyui.fail_at = ("KSampler", "out of memory")
+        result = await client.call_tool("example", ARGUMENTS)
+        assert (result.is_error, "KSampler (node 3): out of memory" in result.content[0].text) == (True, True)
+        with pytest.raises(MCPError, match="no tool"):
+            await client.call_tool("nothing", {})
+        with pytest.raises(MCPError, match="no such file"):
+            await client.read_resource("atelier://files/none")
+
+
+async def test_a_call_that_is_cancelled_stops_the_job(service: Service, comfyui: FakeComfyUI):
+    comfyui.hold = asyncio.Event()
+    async with connection(service) as client:
+        calling = asyncio.create_task(client.call_tool("example", ARGUMENTS))
+        await comfyui.begun.wait()
+        calling.cancel()
+        async with asyncio.timeout(10):
+            while not comfyui.interrupted:
+                await asyncio.sleep(0.01)
+    assert comfyui.interrupted == comfyui.executed
+
+
+async def test_large_results_come_as_links(service: Service, comfyui: FakeComfyUI):
+    comfyui.output_bytes = 5 * 1024 * 1024
+    async with connection(service) as client:
+        (link,) = (await client.call_tool("example", ARGUMENTS)).content
+    assert (link.type, link.mime_type, link.size) == ("resource_link", "image/png", 5 * 1024 * 1024)
+
+
+async def test_without_comfyui_the_workflow_is_the_result(plain: Service):
+    async with connection(plain) as client:
+        result = await client.call_tool("example", ARGUMENTS)
+    assert result.structured_content["workflow"]["3"]["inputs"]["seed"] == 123456
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer wrong"}, 401),
+        ({"Authorization": f"Bearer {TOKEN}", "Origin": "https://evil.example"}, 403),
+        ({"Authorization": f"Bearer {TOKEN}", "Host": "evil.example"}, 403),
+    ],
+)
+async def test_nobody_comes_in_unasked(plain: Service, headers: dict[str, str], status: int):
+    async with httpx.AsyncClient() as http:
+        answer = await http.post(f"{plain.url}/mcp", json={}, headers=headers)
+    assert answer.status_code == status
+
+
+async def test_the_same_tools_over_stdio(tmp_path: Path, example: None, comfyui: FakeComfyUI):
+    environment = {**clean_environment(), "COMFYUI_URL": comfyui.url}
+    server = StdioServerParameters(command=COMMAND, args=["mcp"], env=environment, cwd=str(tmp_path))
+    async with Client(server) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["example"]
+        result = await client.call_tool("example", ARGUMENTS)
+    assert base64.b64decode(result.content[0].data) == PNG
+    assert len([p for p in (tmp_path / "data" / "files").glob("*/*") if p.suffix == ""]) == 1
