@@ -19,6 +19,7 @@ from app.adapters.outbound.file_folder import FileFolder
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog, usual_model
 from app.adapters.outbound.llm_providers.gateway import ModelGateway
 from app.adapters.outbound.llm_providers.keys import ProviderKeys
+from app.adapters.outbound.mcp_servers import McpServers
 from app.adapters.outbound.persistence.sqlite import open_sqlite
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
@@ -81,6 +82,7 @@ async def run_application(
                 max_runs=settings.max_runs,
                 max_queued=settings.max_queued,
                 tool_approval=settings.tool_approval,
+                default_approval=workshop.mcp_servers.approvals,
             )
             usage = UsageService(store.usage, catalog.facts)
             runs = RunService(store, MeteredRunLog(log), agent, catalog, limits, commands, usage.count)
@@ -96,9 +98,11 @@ async def run_application(
                 tools=workshop.tools,
                 files=workshop.files,
                 previews=workshop.previews,
+                mcp_status=workshop.mcp_servers.status,
             )
             agent.begin()
             usage.start()
+            workshop.mcp_servers.start()
             await runs.start()
             mcp = McpDoor(workshop.tools, workshop.files)
             try:
@@ -106,6 +110,7 @@ async def run_application(
                 yield Application(services, sockets, OpenAIDoor(services), mcp)
             finally:
                 await mcp.stop()
+                await workshop.mcp_servers.stop()
                 await runs.stop()
                 await usage.stop()
                 await agent.stop()
@@ -141,12 +146,14 @@ class Workshop:
 
     Attributes:
         comfyui: it itself; None where none is configured.
+        mcp_servers: the tools of others; they connect once they are started.
     """
 
     tools: ToolService
     files: FileFolder
     previews: Previews
     comfyui: ComfyClient | None
+    mcp_servers: McpServers
 
 
 @asynccontextmanager
@@ -157,7 +164,8 @@ async def run_workshop(settings: Settings) -> AsyncGenerator[Workshop]:
     client = ComfyClient(settings.comfyui_url) if settings.comfyui_url is not None else None
     runner = ComfyRunner(client, settings.comfyui_timeout) if client is not None else None
     try:
-        yield Workshop(ToolService(definitions, runner, files), files, Previews(), client)
+        servers = McpServers(settings.mcp_servers, files, definitions.tools)
+        yield Workshop(ToolService(definitions, runner, files), files, Previews(), client, servers)
     finally:
         if client is not None:
             await client.close()
@@ -247,7 +255,7 @@ class WarmingAgent:
 
         workshop = self._workshop
         tools = [*MATH_TOOLS, *(EnvironmentTools(workshop.comfyui).tools() if workshop.comfyui is not None else ())]
-        sources = [WorkflowToolSource(workshop.tools, workshop.previews.keep)]
+        sources = [WorkflowToolSource(workshop.tools, workshop.previews.keep), workshop.mcp_servers]
         agent = LangGraphAgent(self._catalog, tools, sources=sources, max_tool_rounds=self._max_tool_rounds)
         self._catalog.warm_up()
         # What is loaded by now stays: the collector need not walk through it again and again.

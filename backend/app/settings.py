@@ -200,6 +200,9 @@ class Settings(BaseSettings):
     )
     tools_config_dir: Path = Field(default=Path("config"), description="The folder of the tools' definitions.")
     workflows_dir: Path = Field(default=Path("workflows"), description="The folder of their workflows.")
+    mcp_servers: Path = Field(
+        default=Path("mcp.json"), description="A file that lists MCP servers whose tools the agent may use."
+    )
     files_dir: Path | None = Field(
         default=None, description="Where files are kept; `files` in the data folder when not set."
     )

@@ -17,7 +17,10 @@ from tests.client import Service
 from tests.comfyui.fake import PNG, FakeComfyUI
 from tests.comfyui.test_invoke import ARGUMENTS
 from tests.e2e.conftest import COMMAND, clean_environment
-from tests.integration.conftest import TOKEN
+from tests.integration.conftest import TOKEN, Start
+from tests.servers import missing
+
+NODE_CLIENTS = Path(__file__).parent.parent / "node_clients"
 
 
 @pytest.fixture(autouse=True)
@@ -123,3 +126,54 @@ async def test_the_same_tools_over_stdio(tmp_path: Path, example: None, comfyui:
         result = await client.call_tool("example", ARGUMENTS)
     assert base64.b64decode(result.content[0].data) == PNG
     assert len([p for p in (tmp_path / "data" / "files").glob("*/*") if p.suffix == ""]) == 1
+
+
+async def in_node(*arguments: str) -> str:
+    """What a program of the official packages says."""
+    if not (NODE_CLIENTS / "node_modules/@modelcontextprotocol").exists():
+        missing("Node, or the packages of backend/tests/node_clients (npm ci)")
+    process = await asyncio.create_subprocess_exec(
+        *("node_modules/node/bin/node", *arguments),
+        cwd=NODE_CLIENTS,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(60):
+            said, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return said.decode()
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        *("server-initialize", "ping", "tools-list", "resources-list"),
+        *("dns-rebinding-protection", "server-sse-multiple-streams"),
+    ],
+)
+async def test_the_official_conformance_scenarios_pass(start: Start, example: None, scenario: str):
+    service = await start(auth_mode="none", atelier_token=None)
+    program = "node_modules/@modelcontextprotocol/conformance/dist/index.js"
+    said = await in_node(program, "server", "--url", f"{service.url}/mcp", "--scenario", scenario)
+    assert ", 0 failed" in said, said
+    assert "Passed: 0/" not in said, said
+
+
+async def test_the_official_inspector_lists_and_calls(start: Start, example: None):
+    service = await start(auth_mode="none", atelier_token=None)
+    ask = ("node_modules/.bin/mcp-inspector", "--cli", f"{service.url}/mcp", "--transport", "http", "--method")
+    assert [tool["name"] for tool in json.loads(await in_node(*ask, "tools/list"))["tools"]] == ["example"]
+    said = await in_node(*ask, "tools/call", "--tool-name", "example", "--tool-arg", "positive_prompt=a cat")
+    assert json.loads(said)["structuredContent"]["workflow"]["6"]["inputs"]["text"] == "a cat"
+
+
+@pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
+async def test_the_newest_revision_and_the_one_before(plain: Service, mode: str):
+    transport = streamable_http_client(f"{plain.url}/mcp", http_client=create_http())
+    async with Client(transport, mode=mode) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == ["example"]
+        assert (client.protocol_version == "2026-07-28") == (mode != "legacy")

@@ -67,6 +67,7 @@ def settings_for(folder: Path, upstream: Upstream, **changes: Any) -> Settings:
         "provider_retries": 0,
         "tools_config_dir": folder / "config",
         "workflows_dir": folder / "workflows",
+        "mcp_servers": folder / "mcp.json",
         **changes,
     }
     return Settings(_env_file=None, **given)

@@ -1,7 +1,7 @@
 """Tools: where a call runs, and whether somebody must agree to it first."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 ALL_TOOLS = "*"
@@ -36,11 +36,13 @@ class ApprovalPolicy:
 
     Attributes:
         can_ask: whether there is somebody to ask; else what needs approval may not run.
+        defaults: what tools need of which neither says anything.
     """
 
     settings: Mapping[str, Approval]
     conversation: Mapping[str, Approval]
     can_ask: bool = True
+    defaults: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
 
     def of(self, name: str) -> Approval:
         """The policy of the tool `name`."""
@@ -52,4 +54,4 @@ class ApprovalPolicy:
             for key in (name, ALL_TOOLS):
                 if key in rules:
                     return rules[key]
-        return Approval.AUTO
+        return self.defaults.get(name, Approval.AUTO)

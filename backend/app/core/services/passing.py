@@ -45,7 +45,9 @@ class PassingTurns:
             user_id=user.id,
             model=model,
             history=repair(history),
-            policy=ApprovalPolicy(self._limits.tool_approval, {}, can_ask=False),
+            policy=ApprovalPolicy(
+                self._limits.tool_approval, {}, can_ask=False, defaults=self._limits.default_approval()
+            ),
         )
         self._running += 1
         running = asyncio.create_task(self._run(turn, recorder))

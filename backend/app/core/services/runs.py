@@ -70,6 +70,7 @@ class RunLimits:
         max_runs: turns that this process drives at once.
         max_queued: runs accepted by this process that wait behind others at once.
         tool_approval: which tools need approval, where a conversation does not say otherwise.
+        default_approval: what tools need of which neither says anything, as it is now.
     """
 
     context_tokens: int = 32_000
@@ -78,6 +79,7 @@ class RunLimits:
     max_runs: int = 1_000
     max_queued: int = 1_000
     tool_approval: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
+    default_approval: Callable[[], Mapping[str, Approval]] = dict[str, Approval]
 
 
 @dataclass(frozen=True, slots=True)
@@ -752,7 +754,8 @@ class RunService:
         return min(self._limits.context_tokens, facts.context_tokens - answer)
 
     def _policy(self, conversation: Conversation) -> ApprovalPolicy:
-        return ApprovalPolicy(self._limits.tool_approval, conversation.tool_approval)
+        limits = self._limits
+        return ApprovalPolicy(limits.tool_approval, conversation.tool_approval, defaults=limits.default_approval())
 
     async def _known(self, user: User, send: Send) -> Conversation | None:
         """The conversation that a message is for; None where it is to be made."""

@@ -1,7 +1,8 @@
 """What the routes work with: the services of the application, and the user of the request."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
@@ -31,6 +32,7 @@ class Services:
     tools: ToolService
     files: IFileStore
     previews: Previews
+    mcp_status: Callable[[], list[dict[str, Any]]]
 
 
 def _services(request: Request) -> Services:

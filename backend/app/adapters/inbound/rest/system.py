@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 
 from app import __version__
-from app.adapters.inbound.responses import Json
+from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import ModelList, Problem
 from app.adapters.inbound.rest.services import Atelier
 
@@ -27,6 +27,12 @@ async def models(
             "providers": [provider.model_dump(exclude_none=True) for provider in listed.providers],
         }
     )
+
+
+@router.get("/api/mcp-servers", tags=["tools"], summary="The MCP servers whose tools the agent may use")
+async def mcp_servers(atelier: Atelier) -> Response:
+    """Each with its tools, and with what is wrong where it does not answer."""
+    return page(atelier.mcp_status(), None)
 
 
 @router.get("/api/health/live", tags=["health"], summary="Whether the process answers")
