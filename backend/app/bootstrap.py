@@ -3,11 +3,12 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from app.adapters.inbound.mcp_server.http import McpDoor
 from app.adapters.inbound.openai_api.door import OpenAIDoor
@@ -98,6 +99,8 @@ async def run_application(
                 tools=workshop.tools,
                 files=workshop.files,
                 previews=workshop.previews,
+                definitions=workshop.definitions,
+                object_info=workshop.object_info,
                 mcp_status=workshop.mcp_servers.status,
             )
             agent.begin()
@@ -150,10 +153,15 @@ class Workshop:
     """
 
     tools: ToolService
+    definitions: ToolFiles
     files: FileFolder
     previews: Previews
     comfyui: ComfyClient | None
     mcp_servers: McpServers
+
+    async def object_info(self) -> Mapping[str, Any] | None:
+        """ComfyUI's node types; None where none is configured."""
+        return await self.comfyui.object_info() if self.comfyui is not None else None
 
 
 @asynccontextmanager
@@ -165,7 +173,7 @@ async def run_workshop(settings: Settings) -> AsyncGenerator[Workshop]:
     runner = ComfyRunner(client, settings.comfyui_timeout) if client is not None else None
     try:
         servers = McpServers(settings.mcp_servers, files, definitions.tools)
-        yield Workshop(ToolService(definitions, runner, files), files, Previews(), client, servers)
+        yield Workshop(ToolService(definitions, runner, files), definitions, files, Previews(), client, servers)
     finally:
         if client is not None:
             await client.close()

@@ -58,7 +58,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
         redoc_url=None,
     )
     problems.install(app)
-    for module in (conversations, messages, runs, system, usage, login, ai_sdk, tools_api):
+    for module in (tools_api, conversations, messages, runs, system, usage, login, ai_sdk):
         app.include_router(module.router, max_body_size=MAX_BODY_BYTES)
 
     if settings.allowed_origins:

@@ -1,10 +1,12 @@
 """`GET /tools` and `POST /invoke`: workflow tools over plain HTTP, in three styles of call; and the files they make."""
 
+import asyncio
 from collections.abc import Mapping
-from typing import Any, cast
+from dataclasses import asdict
+from typing import Annotated, Any, cast
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response
 
 from app.adapters.inbound.content import ClientId
@@ -13,14 +15,12 @@ from app.adapters.inbound.problems import problem
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me
-from app.core.domain.errors import (
-    InvalidFrame,
-    NotFound,
-    RunnerTimeout,
-    RunnerUnavailable,
-    WorkflowRefused,
-)
+from app.adapters.inbound.workflow_files import MAX_FILE_BYTES, read_workflow
+from app.core.domain.errors import InvalidFrame, NotFound
+from app.core.domain.workflow import TOOL_NAME, DefinitionError
+from app.core.domain.workflow_errors import RunnerTimeout, RunnerUnavailable, WorkflowRefused
 from app.core.services.tools import FILES, InvalidArguments, Invocation
+from app.core.services.workflow_import import import_workflow, is_canvas
 
 router = APIRouter()
 
@@ -35,6 +35,15 @@ _GUARDS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cache-Control": "private, max-age=31536000, immutable",
+}
+_WORKFLOW = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object"}},
+            "image/png": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
 }
 _CALL = {
     "requestBody": {
@@ -79,7 +88,8 @@ async def invoke(request: Request, user: Me, atelier: Atelier) -> Response:
     """
     name, arguments = _call(await request.body())
     try:
-        done = await unless_gone(request.receive, atelier.tools.invoke(user.id, name, arguments))
+        calling = atelier.tools.invoke(user.id, name, arguments)
+        done = await (unless_gone(request.receive, calling) if atelier.tools.runs_workflows else calling)
     except ClientGone:
         return Response(status_code=499)  # nobody reads it
     except InvalidArguments as error:
@@ -91,6 +101,42 @@ async def invoke(request: Request, user: Me, atelier: Atelier) -> Response:
     except RunnerTimeout as error:
         return problem(error, status=504)
     return Json(answer_of(done, str(request.base_url).rstrip("/")))
+
+
+@router.get("/api/workflows", tags=["tools"], summary="The workflow tools, and what is wrong with the others")
+async def workflows(atelier: Atelier) -> Response:
+    """Each tool with its definition; each fault with its file, tool and place."""
+    repository = atelier.tools.repository
+    items = [tool.definition.model_dump(exclude_none=True) for tool in repository.tools().values()]
+    return Json({"items": items, "next_cursor": None, "faults": [asdict(fault) for fault in repository.faults()]})
+
+
+@router.post(
+    "/api/workflows",
+    status_code=201,
+    tags=["tools"],
+    summary="Make a tool of a workflow",
+    max_body_size=MAX_FILE_BYTES,
+    openapi_extra=_WORKFLOW,
+    responses={409: {"model": Problem}, 422: {"model": Problem}},
+)
+async def import_a_workflow(
+    request: Request,
+    user: Me,
+    atelier: Atelier,
+    name: Annotated[str, Query(pattern=TOOL_NAME)],
+    save: Annotated[bool, Query(description="Write it; without that it is only shown.")] = False,
+) -> Response:
+    """The body is a workflow in API or canvas format, or a PNG that ComfyUI made. Nothing is overwritten."""
+    try:
+        document = read_workflow(await request.body())
+        info = await atelier.object_info() if is_canvas(document) else None
+        imported = await asyncio.to_thread(import_workflow, name, document, info)
+        if save:
+            await asyncio.to_thread(atelier.definitions.add, imported.name, imported.workflow, imported.definition)
+    except DefinitionError as error:
+        return problem(InvalidFrame(str(error)), place=error.place)
+    return Json(asdict(imported), 201 if save else 200)
 
 
 @router.get(FILES + "{file_id}", tags=["tools"], summary="A file that a tool made", response_class=FileResponse)

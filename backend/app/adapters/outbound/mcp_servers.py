@@ -254,7 +254,7 @@ def _first(group: "BaseExceptionGroup[Any]") -> BaseException:
 def _reason(error: BaseException) -> str:
     """Why it failed, in words: the first real error in a group of them."""
     while isinstance(error, BaseExceptionGroup):
-        error = _first(error)
+        error = _first(cast("BaseExceptionGroup[Any]", error))
     if isinstance(error, TimeoutError):
         return "It does not answer."
     with suppress(AttributeError):

@@ -9,8 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.event import to_json
 from app.core.domain.ids import new_id
@@ -64,6 +62,11 @@ class ToolService:
         self._files = files
         self._chance = random.SystemRandom()
         self._listed: tuple[Mapping[str, WorkflowTool], bytes] | None = None
+
+    @property
+    def runs_workflows(self) -> bool:
+        """Whether calls are run, and not only filled in."""
+        return self._runner is not None
 
     @property
     def repository(self) -> IToolRepository:
@@ -190,8 +193,7 @@ def _faults(tool: WorkflowTool, arguments: dict[str, Any]) -> list[dict[str, str
         for name in arguments
         if name not in known
     ]
-    validator = _validator(orjson.dumps(tool.input_schema))
-    errors = sorted(validator.iter_errors(arguments), key=lambda error: list(map(str, error.absolute_path)))
+    errors = sorted(_validator(tool).iter_errors(arguments), key=lambda error: list(map(str, error.absolute_path)))
     return unknown + [
         {"path": "".join(f"/{part}" for part in error.absolute_path), "message": error.message[:500]}
         for error in errors
@@ -199,7 +201,7 @@ def _faults(tool: WorkflowTool, arguments: dict[str, Any]) -> list[dict[str, str
 
 
 @lru_cache(maxsize=4_096)
-def _validator(schema: bytes) -> Any:
+def _validator(tool: WorkflowTool) -> Any:
     from jsonschema.validators import Draft202012Validator
 
-    return Draft202012Validator(orjson.loads(schema))
+    return Draft202012Validator(tool.input_schema)

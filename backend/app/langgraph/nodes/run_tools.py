@@ -71,10 +71,14 @@ def _refusal(request: ToolCallRequest, context: TurnContext) -> ToolMessage | No
 
 
 def _has_to_wait(request: ToolCallRequest, context: TurnContext) -> bool:
-    """Whether the call needs something from outside: the user's agreement, or a result of their client."""
+    """Whether the call needs something from outside: the user's agreement, or a result of their client.
+
+    A call that the user has just refused only holds its place too: whoever took the refusal stores its result.
+    """
     name, call_id = request.tool_call["name"], request.tool_call["id"]
-    needs_approval = context.policy.of(name) is Approval.ASK and call_id not in context.approvals
-    return needs_approval or name in context.client_tools
+    said = context.approvals.get(str(call_id))
+    is_agreed = said is not None and bool(said["approved"])
+    return (context.policy.of(name) is Approval.ASK and not is_agreed) or name in context.client_tools
 
 
 async def _invoke(request: ToolCallRequest, execute: Execute, context: TurnContext) -> ToolMessage | Command[Any]:

@@ -19,6 +19,9 @@ app = typer.Typer(
 keys = typer.Typer(help="Keep the keys of providers in the data folder.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(keys, name="keys")
 
+workflow = typer.Typer(help="Make tools of ComfyUI workflows.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(workflow, name="workflow")
+
 DataDir = Annotated[Path | None, typer.Option(help="Where the service keeps its data. [DATA_DIR, ./data]")]
 
 
@@ -111,6 +114,31 @@ def mcp(data_dir: DataDir = None) -> None:
     from app.adapters.inbound.cli.mcp import run
 
     raise typer.Exit(run(data_dir))
+
+
+@workflow.command("import")
+def import_workflow(
+    file: Annotated[
+        Path, typer.Argument(help="A workflow as JSON (API or canvas format), or a PNG that ComfyUI made.")
+    ],
+    name: Annotated[str | None, typer.Option(help="The tool's name; the file's when left out.")] = None,
+    object_info: Annotated[
+        Path | None, typer.Option(help="ComfyUI's /object_info in a file, where COMFYUI_URL is not set.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Write without asking.")] = False,
+) -> None:
+    """Make a tool of a workflow: shows what it would be, and never overwrites."""
+    from app.adapters.inbound.cli.workflow import run
+
+    raise typer.Exit(run(file, name, object_info, yes))
+
+
+@workflow.command("list")
+def list_workflows() -> None:
+    """List the workflow tools, and what is wrong with those that cannot be offered."""
+    from app.adapters.inbound.cli.workflow import listing
+
+    raise typer.Exit(listing())
 
 
 @keys.command("set")

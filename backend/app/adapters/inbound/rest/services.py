@@ -1,13 +1,13 @@
 """What the routes work with: the services of the application, and the user of the request."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from app.core.domain.user import User
-from app.core.ports import IFileStore, IModelCatalog, IModelGateway, Store
+from app.core.ports import IFileStore, IModelCatalog, IModelGateway, IWorkflowRepository, Store
 from app.core.services.accounts import IAccounts
 from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
@@ -32,14 +32,16 @@ class Services:
     tools: ToolService
     files: IFileStore
     previews: Previews
+    definitions: IWorkflowRepository
+    object_info: Callable[[], Awaitable[Mapping[str, Any] | None]]
     mcp_status: Callable[[], list[dict[str, Any]]]
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:
     return request.app.state.services
 
 
-def _user(request: Request) -> User:
+async def _user(request: Request) -> User:
     return request.state.user
 
 

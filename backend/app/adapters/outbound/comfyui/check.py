@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from app.core.domain.errors import WorkflowRefused
 from app.core.domain.workflow import Workflow
+from app.core.domain.workflow_errors import WorkflowRefused
 
 _NUMBERS = {"INT": int, "FLOAT": float}
 MAX_SHOWN = 8

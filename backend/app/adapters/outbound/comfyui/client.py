@@ -7,7 +7,8 @@ from typing import Any, cast
 import aiohttp
 import orjson
 
-from app.core.domain.errors import AtelierError, RunnerTimeout, RunnerUnavailable, WorkflowFailed
+from app.core.domain.errors import AtelierError
+from app.core.domain.workflow_errors import RunnerTimeout, RunnerUnavailable, WorkflowFailed
 
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 30.0

@@ -1,0 +1,80 @@
+"""`atelier workflow`: workflows become tools."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from app.adapters.inbound.workflow_files import name_from, read_workflow
+from app.core.domain.errors import AtelierError
+from app.core.domain.workflow import DefinitionError
+from app.core.services.workflow_import import Imported, import_workflow, is_canvas
+
+
+def run(file: Path, name: str | None, object_info: Path | None, is_agreed: bool) -> int:
+    """Import a workflow, after it has been looked at; the exit code."""
+    from app.bootstrap import make_definitions, settings_for
+
+    try:
+        document = read_workflow(file.read_bytes())
+        info: Any = None
+        if is_canvas(document):
+            info = asyncio.run(_object_info()) if object_info is None else read_workflow(object_info.read_bytes())
+        imported = import_workflow(name or name_from(file.name), document, info)
+        _show(imported)
+        if not is_agreed and sys.stdin.isatty() and input("Write it? [Y/n] ").strip().lower() not in ("", "y", "yes"):
+            return _complain("Nothing was written.")
+        settings = settings_for()
+        make_definitions(settings).add(imported.name, imported.workflow, imported.definition)
+    except OSError as error:
+        return _complain(f"{error.filename or file} cannot be used: {error.strerror}.")
+    except (DefinitionError, AtelierError) as error:
+        return _complain(str(error))
+    except (KeyboardInterrupt, EOFError):
+        return _complain("\nNothing was written.")
+    sys.stdout.write(
+        f"Written: {settings.workflows_dir / imported.name}.json and {settings.tools_config_dir / imported.name}.json. "
+        "A running service offers it at once; edit the second file to change names, texts and defaults.\n"
+    )
+    return 0
+
+
+def listing() -> int:
+    """Print the tools, and what is wrong with the others; the exit code."""
+    from app.bootstrap import make_definitions, settings_for
+
+    definitions = make_definitions(settings_for())
+    for tool in definitions.tools().values():
+        sys.stdout.write(f"{tool.name}  {tool.description}\n")
+    for fault in definitions.faults():
+        sys.stderr.write(f"{fault.file}, tool {fault.tool or '?'}: {fault.place or '-'}: {fault.message}\n")
+    if not definitions.tools() and not definitions.faults():
+        sys.stdout.write("There are no workflow tools yet. Make one with: atelier workflow import FILE\n")
+    return 1 if definitions.faults() else 0
+
+
+def _show(imported: Imported) -> None:
+    table = Table("parameter", "type", "value", "node", box=None)
+    for field in imported.definition["fields"]:
+        value = "required" if field.get("required") else str(field.get("default", field.get("generator", "")))
+        node = field["mapping"]["node"]
+        table.add_row(field["name"], field["type"], value[:60], f"{imported.workflow[node]['class_type']} ({node})")
+    console = Console(stderr=True)
+    console.print(f"{imported.name}: {len(imported.workflow)} nodes", highlight=False)
+    console.print(table)
+
+
+async def _object_info() -> Any:
+    """ComfyUI's node types, where one is configured."""
+    from app.bootstrap import run_workshop, settings_for
+
+    async with run_workshop(settings_for()) as workshop:
+        return await workshop.object_info()
+
+
+def _complain(text: str) -> int:
+    sys.stderr.write(text + "\n")
+    return 1
