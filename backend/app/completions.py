@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import orjson
 
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
+from app.adapters.outbound.llm_providers.dialect import openai_call, openai_usage
 from app.adapters.outbound.llm_providers.openai_messages import from_openai
 from app.core.domain.errors import ProviderUnavailable
 from app.core.domain.ids import new_id
@@ -169,12 +170,12 @@ async def _ask(
     given = {**options, **({"tool_choice": tool_choice} if tool_choice is not None and tools else {})}
     provider = _background.catalog().alone(model, list(tools or ()), given, key)
     answer: Any = await provider.stream(from_openai(messages), sink)
-    calls = [_call(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in answer.tool_calls]
-    calls += [_call(call["id"], call["name"], call["args"]) for call in answer.invalid_tool_calls]
+    calls = [openai_call(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in answer.tool_calls]
+    calls += [openai_call(call["id"], call["name"], call["args"]) for call in answer.invalid_tool_calls]
     return Completion(
         content=answer.text or None,
         tool_calls=calls,
-        usage=_usage(answer.usage_metadata),
+        usage=openai_usage(answer.usage_metadata),
         finish_reason="tool_calls" if calls else answer.response_metadata.get("finish_reason") or "stop",
         reasoning=answer.additional_kwargs.get("reasoning_content"),
     )
@@ -303,15 +304,3 @@ class _Background:
 
 
 _background = _Background()
-
-
-def _call(call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
-    function = {"name": name or "", "arguments": arguments or ""}
-    return {"id": call_id or f"call_{new_id()}", "type": "function", "function": function}
-
-
-def _usage(usage: Any) -> dict[str, int] | None:
-    if not usage:
-        return None
-    names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"}
-    return {theirs: usage[ours] for theirs, ours in names.items()}

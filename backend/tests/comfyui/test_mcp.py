@@ -18,9 +18,7 @@ from tests.comfyui.fake import PNG, FakeComfyUI
 from tests.comfyui.test_invoke import ARGUMENTS
 from tests.e2e.conftest import COMMAND, clean_environment
 from tests.integration.conftest import TOKEN, Start
-from tests.servers import missing
-
-NODE_CLIENTS = Path(__file__).parent.parent / "node_clients"
+from tests.node import NODE_22, run_node
 
 
 @pytest.fixture(autouse=True)
@@ -128,26 +126,6 @@ async def test_the_same_tools_over_stdio(tmp_path: Path, example: None, comfyui:
     assert len([p for p in (tmp_path / "data" / "files").glob("*/*") if p.suffix == ""]) == 1
 
 
-async def in_node(*arguments: str) -> str:
-    """What a program of the official packages says."""
-    if not (NODE_CLIENTS / "node_modules/@modelcontextprotocol").exists():
-        missing("Node, or the packages of backend/tests/node_clients (npm ci)")
-    process = await asyncio.create_subprocess_exec(
-        *("node_modules/node/bin/node", *arguments),
-        cwd=NODE_CLIENTS,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(60):
-            said, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return said.decode()
-
-
 @pytest.mark.parametrize(
     "scenario",
     [
@@ -158,7 +136,9 @@ async def in_node(*arguments: str) -> str:
 async def test_the_official_conformance_scenarios_pass(start: Start, example: None, scenario: str):
     service = await start(auth_mode="none", atelier_token=None)
     program = "node_modules/@modelcontextprotocol/conformance/dist/index.js"
-    said = await in_node(program, "server", "--url", f"{service.url}/mcp", "--scenario", scenario)
+    said = await run_node(
+        program, "server", "--url", f"{service.url}/mcp", "--scenario", scenario, node=NODE_22, fails=True
+    )
     assert ", 0 failed" in said, said
     assert "Passed: 0/" not in said, said
 
@@ -166,8 +146,12 @@ async def test_the_official_conformance_scenarios_pass(start: Start, example: No
 async def test_the_official_inspector_lists_and_calls(start: Start, example: None):
     service = await start(auth_mode="none", atelier_token=None)
     ask = ("node_modules/.bin/mcp-inspector", "--cli", f"{service.url}/mcp", "--transport", "http", "--method")
-    assert [tool["name"] for tool in json.loads(await in_node(*ask, "tools/list"))["tools"]] == ["example"]
-    said = await in_node(*ask, "tools/call", "--tool-name", "example", "--tool-arg", "positive_prompt=a cat")
+    assert [tool["name"] for tool in json.loads(await run_node(*ask, "tools/list", node=NODE_22))["tools"]] == [
+        "example"
+    ]
+    said = await run_node(
+        *ask, "tools/call", "--tool-name", "example", "--tool-arg", "positive_prompt=a cat", node=NODE_22
+    )
     assert json.loads(said)["structuredContent"]["workflow"]["6"]["inputs"]["text"] == "a cat"
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,37 +9,20 @@ import pytest
 from app.core.domain.ids import new_id
 from tests.client import Service
 from tests.integration.conftest import TOKEN, Start
-from tests.servers import missing
+from tests.node import NODE_22, run_node
 from tests.upstream import Answer, Upstream, paused
 
-FOLDER = Path(__file__).parent.parent / "node_clients"
-NODE_22 = FOLDER / "node_modules/node/bin/node"
 ADD = ("call_1", "add", '{"a": 1, "b": 1}')
 
 
 @pytest.fixture(params=["ai6", "ai7"])
 def sdk(request: pytest.FixtureRequest) -> str:
-    if shutil.which("node") is None or not NODE_22.exists():
-        missing("Node, or the packages of backend/tests/node_clients (npm ci)")
     return request.param
 
 
 async def run(sdk: str, scenario: str, service: Service, conversation_id: str) -> dict[str, Any]:
-    node = str(NODE_22) if sdk == "ai7" else "node"
-    process = await asyncio.create_subprocess_exec(
-        *(node, "ai_sdk.mjs", sdk, scenario, service.url, TOKEN, conversation_id),
-        cwd=FOLDER,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(60):
-            said, complained = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, complained.decode()
+    node = NODE_22 if sdk == "ai7" else "node"
+    said = await run_node("ai_sdk.mjs", sdk, scenario, service.url, TOKEN, conversation_id, node=node)
     result = json.loads(said)
     assert result["errors"] == []
     return result

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,11 +13,10 @@ from pydantic import BaseModel
 
 from tests.client import Service
 from tests.integration.conftest import TOKEN, Start
+from tests.node import run_node
 from tests.providers.conftest import settings_of
 from tests.providers.fakes import KEY, FakeProvider, Reply
-from tests.servers import missing
 
-FOLDER = Path(__file__).parent.parent / "node_clients"
 TOOL: Any = {
     "type": "function",
     "function": {
@@ -61,23 +58,7 @@ def model_of(fake: FakeProvider) -> str:
 
 
 async def node(scenario: str, service: Service, model: str, token: str = TOKEN) -> dict[str, Any]:
-    if shutil.which("node") is None or not (FOLDER / "node_modules/openai").exists():
-        missing("Node, or the packages of backend/tests/node_clients (npm ci)")
-    process = await asyncio.create_subprocess_exec(
-        *("node", "openai.mjs", scenario, service.url, token, model),
-        cwd=FOLDER,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(60):
-            said, complained = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, complained.decode()
-    return json.loads(said)
+    return json.loads(await run_node("openai.mjs", scenario, service.url, token, model))
 
 
 async def test_an_answer_at_once(client: AsyncOpenAI, fake: FakeProvider):

@@ -19,7 +19,8 @@ from app.adapters.inbound.workflow_files import MAX_FILE_BYTES, read_workflow
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.workflow import TOOL_NAME, DefinitionError
 from app.core.domain.workflow_errors import RunnerTimeout, RunnerUnavailable, WorkflowRefused
-from app.core.services.tools import FILES, InvalidArguments, Invocation
+from app.core.ports import Invocation
+from app.core.services.tools import FILES, InvalidArguments
 from app.core.services.workflow_import import import_workflow, is_canvas
 
 router = APIRouter()

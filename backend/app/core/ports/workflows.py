@@ -1,7 +1,7 @@
 """What the application asks of workflow tools: where they are defined, and where they run."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.core.domain.workflow import Workflow, WorkflowTool
@@ -117,6 +117,69 @@ class IWorkflowRunner(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file that belongs to a user."""
+
+    id: str
+    user_id: str
+    name: str
+    media_type: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What came of a call.
+
+    Attributes:
+        workflow: the filled-in workflow, where there is no ComfyUI to run it.
+        files: what it made, kept under our own addresses, with the node that made each, and its text where it is text.
+    """
+
+    prompt_id: str
+    workflow: Workflow | None = None
+    files: Sequence[tuple[StoredFile, str, str | None]] = ()
+
+
+class IToolInvoker(Protocol):
+    """Workflow tools for every wire: the agent, HTTP and MCP call them alike."""
+
+    def tools(self) -> Mapping[str, WorkflowTool]:
+        """The tools by name."""
+        ...
+
+    def find(self, name: str) -> WorkflowTool:
+        """The tool of that name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    async def invoke(
+        self,
+        user_id: str,
+        name: str,
+        arguments: Any,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        *,
+        call_key: str | None = None,
+        uploads: Mapping[str, tuple[str, bytes]] | None = None,
+    ) -> Invocation:
+        """Run a tool, or, where there is no ComfyUI, fill its workflow in.
+
+        Args:
+            call_key: names the call: called again under the same name, the same job is waited for and none is begun.
+            uploads: images for parameters that take one: a name, and the bytes.
+
+        Raises:
+            NotFound, InvalidArguments: there is no such tool, or it does not take such arguments.
+            WorkflowRefused, WorkflowFailed, RunnerUnavailable, RunnerTimeout: ComfyUI could not do it.
+        """
+        ...
+
+
 class IEnvironment(Protocol):
     """What a ComfyUI has installed, and what it does."""
 
@@ -139,18 +202,6 @@ class IEnvironment(Protocol):
     async def system_stats(self) -> Mapping[str, Any]:
         """Its version, memory and devices."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file that belongs to a user."""
-
-    id: str
-    user_id: str
-    name: str
-    media_type: str
-    size: int = 0
-    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class IFileStore(Protocol):

@@ -4,7 +4,6 @@ import asyncio
 import random
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,16 @@ from app.core.domain.event import to_json
 from app.core.domain.ids import new_id
 from app.core.domain.text import check_json
 from app.core.domain.workflow import Workflow, WorkflowTool
-from app.core.ports import IFileStore, IToolRepository, IWorkflowRunner, Output, Progress, StoredFile, Upload
+from app.core.ports import (
+    IFileStore,
+    Invocation,
+    IToolRepository,
+    IWorkflowRunner,
+    Output,
+    Progress,
+    StoredFile,
+    Upload,
+)
 
 FILES = "/api/files/"
 _NAMESPACE = uuid.UUID("6f0d2c58-0d0b-5b5e-9a53-6a2f2f3f9a11")
@@ -33,24 +41,8 @@ class InvalidArguments(InvalidFrame):
         self.faults = list(faults)
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """What came of a call.
-
-    Attributes:
-        workflow: the filled-in workflow, where there is no ComfyUI to run it.
-        files: what it made, kept under our own addresses, with the node that made each.
-    """
-
-    prompt_id: str
-    workflow: Workflow | None = None
-    files: Sequence[tuple[StoredFile, str, str | None]] = field(
-        default_factory=tuple[tuple[StoredFile, str, str | None]]
-    )
-
-
 class ToolService:
-    """The workflow tools, for every wire.
+    """An `IToolInvoker` over the tools that are defined.
 
     Args:
         runner: where workflows run; None where no ComfyUI is configured.
@@ -123,16 +115,6 @@ class ToolService:
         call_key: str | None = None,
         uploads: Mapping[str, tuple[str, bytes]] | None = None,
     ) -> Invocation:
-        """Run a tool, or, where there is no ComfyUI, fill its workflow in.
-
-        Args:
-            call_key: names the call: called again under the same name, the same job is waited for and none is begun.
-            uploads: images for parameters that take one: a name, and the bytes.
-
-        Raises:
-            NotFound, InvalidArguments: there is no such tool, or it does not take such arguments.
-            WorkflowRefused, WorkflowFailed, RunnerUnavailable, RunnerTimeout: ComfyUI could not do it.
-        """
         tool = self.find(name)
         workflow = tool.fill(self.check(tool, arguments), self._chance)
         prompt_id = str(uuid.uuid5(_NAMESPACE, call_key)) if call_key else new_id()

@@ -11,8 +11,8 @@ from langchain_core.tools import BaseTool, StructuredTool, ToolException
 
 from app.core.domain.errors import AtelierError
 from app.core.domain.workflow import WorkflowTool
-from app.core.ports import Progress
-from app.core.services.tools import FILES, Invocation, ToolService
+from app.core.ports import Invocation, IToolInvoker, Progress
+from app.core.services.tools import FILES
 from app.langgraph.context import CallInProgress, current_call
 from app.langgraph.messages import ShownFiles
 
@@ -26,7 +26,7 @@ KeepPreview = Callable[[str, tuple[bytes, str]], str]
 class WorkflowToolSource:
     """The workflow tools that are defined now, as LangChain tools."""
 
-    def __init__(self, service: ToolService, keep_preview: KeepPreview) -> None:
+    def __init__(self, service: IToolInvoker, keep_preview: KeepPreview) -> None:
         self._service = service
         self._keep_preview = keep_preview
         self._made_of: Mapping[str, WorkflowTool] | None = None

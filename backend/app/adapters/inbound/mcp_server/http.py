@@ -5,8 +5,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from app.core.ports import IFileStore
-from app.core.services.tools import ToolService
+from app.core.ports import IFileStore, IToolInvoker
 
 PATH = "/mcp"
 
@@ -14,7 +13,7 @@ PATH = "/mcp"
 class McpDoor:
     """Answers requests at `/mcp`, which the guard has let through: it has checked Host, Origin and token."""
 
-    def __init__(self, tools: ToolService, files: IFileStore) -> None:
+    def __init__(self, tools: IToolInvoker, files: IFileStore) -> None:
         self._tools = tools
         self._files = files
         self._running: asyncio.Task[None] | None = None

@@ -15,8 +15,8 @@ from mcp.shared.exceptions import MCPError
 from app import __version__
 from app.adapters.inbound.tools_api import answer_of
 from app.core.domain.errors import AtelierError, NotFound
-from app.core.ports import IFileStore, Progress
-from app.core.services.tools import FILES, Invocation, ToolService
+from app.core.ports import IFileStore, Invocation, IToolInvoker, Progress
+from app.core.services.tools import FILES
 
 Context = ServerRequestContext[Any, Any]
 WhoAsks = Callable[[Context], tuple[str, str]]
@@ -51,7 +51,7 @@ _OUTPUT: dict[str, Any] = {
 }
 
 
-def make_server(tools: ToolService, files: IFileStore, who: WhoAsks) -> Server[Any]:
+def make_server(tools: IToolInvoker, files: IFileStore, who: WhoAsks) -> Server[Any]:
     """The server; `who` tells whose request it is."""
     answers = _Answers(tools, files, who)
     return Server(
@@ -68,7 +68,7 @@ def make_server(tools: ToolService, files: IFileStore, who: WhoAsks) -> Server[A
 
 
 class _Answers:
-    def __init__(self, tools: ToolService, files: IFileStore, who: WhoAsks) -> None:
+    def __init__(self, tools: IToolInvoker, files: IFileStore, who: WhoAsks) -> None:
         self._tools = tools
         self._files = files
         self._who = who

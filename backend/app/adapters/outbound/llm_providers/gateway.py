@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 
 from app.adapters.outbound.llm_providers.catalog import DEMO, ModelCatalog
+from app.adapters.outbound.llm_providers.dialect import openai_call, openai_usage
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.providers import Wire
 from app.core.domain.errors import ProviderUnavailable
@@ -126,9 +127,9 @@ class ModelGateway:
         provider = self._provider(model, request)
         answer: Any = await provider.stream(_messages(request), _Chunks())
         count(answer.usage_metadata or {})
-        calls = [_call(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in answer.tool_calls] + [
-            _call(call["id"], call["name"], call["args"]) for call in answer.invalid_tool_calls
-        ]
+        calls = [
+            openai_call(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in answer.tool_calls
+        ] + [openai_call(call["id"], call["name"], call["args"]) for call in answer.invalid_tool_calls]
         message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
         if calls:
             message["tool_calls"] = calls
@@ -136,7 +137,7 @@ class ModelGateway:
             message["reasoning_content"] = reasoning
         choice = {"index": 0, "message": message, "finish_reason": _finish_reason(answer), "logprobs": None}
         document = {**_head(model, "chat.completion"), "choices": [choice]}
-        if usage := _usage(answer.usage_metadata):
+        if usage := openai_usage(answer.usage_metadata):
             document["usage"] = usage
         return orjson.dumps(document)
 
@@ -166,11 +167,11 @@ class ModelGateway:
         if chunks.calls == 0:
             for index, call in enumerate([*answer.tool_calls, *answer.invalid_tool_calls]):
                 arguments = call["args"] if isinstance(call["args"], str) else orjson.dumps(call["args"]).decode()
-                yield event({"tool_calls": [{"index": index, **_call(call["id"], call["name"], arguments)}]})
+                yield event({"tool_calls": [{"index": index, **openai_call(call["id"], call["name"], arguments)}]})
         count(answer.usage_metadata or {})
         yield event({}, _finish_reason(answer))
         if wants_usage:
-            yield _event({**head, "choices": [], "usage": _usage(answer.usage_metadata)})
+            yield _event({**head, "choices": [], "usage": openai_usage(answer.usage_metadata)})
         yield DONE
 
 
@@ -324,23 +325,7 @@ def _event(chunk: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
-def _call(call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
-    function = {"name": name or "", "arguments": arguments or ""}
-    return {"id": call_id or f"call_{new_id()}", "type": "function", "function": function}
-
-
 def _finish_reason(answer: Any) -> str:
     if answer.tool_calls or answer.invalid_tool_calls:
         return "tool_calls"
     return answer.response_metadata.get("finish_reason") or "stop"
-
-
-def _usage(usage: Any) -> dict[str, int] | None:
-    """Usage in OpenAI's words."""
-    if not usage:
-        return None
-    return {
-        "prompt_tokens": usage["input_tokens"],
-        "completion_tokens": usage["output_tokens"],
-        "total_tokens": usage["total_tokens"],
-    }
