@@ -64,8 +64,8 @@ def _greet(app: FastAPI, address: str, token: str | None) -> None:
     if model.startswith("demo@"):
         lines += [
             "",
-            "  It answers with a built-in offline demonstration. For a real model set OPENAI_API_KEY",
-            "  (or OPENAI_BASE_URL for a server of your own) in the environment or in .env.",
+            "  It answers with a built-in offline demonstration. For a real model enter a provider's key:",
+            "  atelier keys set mistral  (or openai, anthropic, gemini, …); it is used at once.",
         ]
     print("\n".join(lines) + "\n", flush=True)
 

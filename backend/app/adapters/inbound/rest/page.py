@@ -42,8 +42,8 @@ def login_page(problem: str | None = None) -> str:
 def welcome_page(model: str, recent: Sequence[Conversation], host: str) -> str:
     """The page of somebody who is logged in: how to begin, and the newest conversations."""
     hint = (
-        "<p>It answers with a built-in demonstration that does arithmetic. For a real model set <code>OPENAI_API_KEY</code> "
-        "(or <code>OPENAI_BASE_URL</code>) in the environment or in <code>.env</code>, and start the service again.</p>"
+        "<p>It answers with a built-in demonstration that does arithmetic. For a real model enter a provider's key with "
+        "<code>.venv/bin/atelier keys set mistral</code> (or openai, anthropic, gemini, …); it is used at once.</p>"
         if model.startswith("demo@")
         else f"<p>It answers with <code>{escape(model)}</code>.</p>"
     )
@@ -58,7 +58,8 @@ def welcome_page(model: str, recent: Sequence[Conversation], host: str) -> str:
         f"""<h1>Atelier</h1><p class="lead">An agent chat service that keeps every message, tool call and result. Version {__version__}.</p>
 <h2>Talk to it</h2>{hint}
 <pre><code>.venv/bin/atelier chat</code></pre>
-<p class="note">Or from a program: <code>ws://{host}/ws</code>, and the REST surface on its <a href="/docs">API page</a>.</p>
+<p class="note">Or from a program: <code>ws://{host}/ws</code>, OpenAI's clients at <code>http://{host}/v1</code>, MCP clients at
+<code>http://{host}/mcp</code>, and the REST surface on its <a href="/docs">API page</a>.</p>
 <h2>Newest conversations</h2>{listing}""",
     )
 

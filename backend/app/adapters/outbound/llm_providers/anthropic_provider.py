@@ -37,15 +37,7 @@ def make(
     Raises:
         ProviderRejected: Anthropic has no such thing as the options ask for.
     """
-    chat = ChatAnthropic(
-        model_name=model,
-        api_key=SecretStr(endpoint.secret or "none"),
-        base_url=endpoint.url.removesuffix(endpoint.provider.prefix),
-        max_tokens_to_sample=min(MAX_TOKENS, facts.output_tokens or MAX_TOKENS),
-        max_retries=0,
-        timeout=endpoint.limits.first,
-        stop=None,
-    )
+    chat = endpoint.keep(model, lambda: _chat(model, endpoint, facts))
     bound: dict[str, Any] = _options(options, endpoint.title)
     if tools:
         choice = _tool_choice(options.get("tool_choice"))
@@ -54,6 +46,18 @@ def make(
         )
         bound |= bound_to(with_tools)
     return LangChainProvider(chat, model, endpoint, facts, bound, _explain)
+
+
+def _chat(model: str, endpoint: Endpoint, facts: ModelFacts) -> ChatAnthropic:
+    return ChatAnthropic(
+        model_name=model,
+        api_key=SecretStr(endpoint.secret or "none"),
+        base_url=endpoint.url.removesuffix(endpoint.provider.prefix),
+        max_tokens_to_sample=min(MAX_TOKENS, facts.output_tokens or MAX_TOKENS),
+        max_retries=0,
+        timeout=endpoint.limits.first,
+        stop=None,
+    )
 
 
 def _options(options: Mapping[str, Any], title: str) -> dict[str, Any]:

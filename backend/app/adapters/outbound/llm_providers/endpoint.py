@@ -1,6 +1,8 @@
 """Where a model is asked: a provider's address, its key, and how long to wait for it."""
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import aiohttp
 import orjson
@@ -8,6 +10,8 @@ import orjson
 from app.adapters.outbound.llm_providers.errors import for_status, from_status
 from app.adapters.outbound.llm_providers.providers import Provider
 from app.core.domain.errors import AtelierError, ProviderTimeout, ProviderUnavailable
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,13 @@ class HttpPool:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._kept: dict[Hashable, Any] = {}
+
+    def keep(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made for `key`, and has connections of its own; made once."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def session(self) -> aiohttp.ClientSession:
         """The session of the running loop."""
@@ -39,6 +50,10 @@ class HttpPool:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
+        for kept in self._kept.values():
+            if (close := getattr(kept, "aclose", None)) is not None:
+                await close()
+        self._kept.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +88,10 @@ class Endpoint:
     def headers(self) -> dict[str, str]:
         """What a request to an OpenAI-shaped provider carries."""
         return {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
+
+    def keep(self, model: str, make: Callable[[], T]) -> T:
+        """The client of a package for `model`, made once: it has connections of its own."""
+        return self.pool.keep((self.provider.id, model, self.base_url, self.secret, self.limits), make)
 
     # --- errors, in words for the user
 

@@ -46,13 +46,7 @@ def make(
     Raises:
         ProviderRejected: Gemini has no such thing as the options ask for.
     """
-    chat = ChatGoogleGenerativeAI(
-        model=model,
-        google_api_key=SecretStr(endpoint.secret or "none"),
-        base_url=endpoint.url.removesuffix(endpoint.provider.prefix),
-        max_retries=1,
-        timeout=endpoint.limits.first,
-    )
+    chat = endpoint.keep(model, lambda: _chat(model, endpoint))
     bound: dict[str, Any] = _options(options, endpoint.title)
     if tools:
         with_tools = chat.bind_tools(list(tools), tool_choice=_tool_choice(options.get("tool_choice")))
@@ -60,6 +54,16 @@ def make(
     # Only the models of the first generations do without signatures.
     prepare = None if model.startswith(("gemini-1", "gemini-2")) else _signed
     return LangChainProvider(chat, model, endpoint, facts, bound, _explain, prepare)
+
+
+def _chat(model: str, endpoint: Endpoint) -> ChatGoogleGenerativeAI:
+    return ChatGoogleGenerativeAI(
+        model=model,
+        google_api_key=SecretStr(endpoint.secret or "none"),
+        base_url=endpoint.url.removesuffix(endpoint.provider.prefix),
+        max_retries=1,
+        timeout=endpoint.limits.first,
+    )
 
 
 def _signed(message: BaseMessage) -> BaseMessage:
