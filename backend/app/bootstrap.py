@@ -20,14 +20,23 @@ from app.adapters.outbound.file_folder import FileFolder
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog, usual_model
 from app.adapters.outbound.llm_providers.gateway import ModelGateway
 from app.adapters.outbound.llm_providers.keys import ProviderKeys
-from app.adapters.outbound.mcp_servers import McpServers
 from app.adapters.outbound.persistence.sqlite import open_sqlite
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
 from app.adapters.outbound.token_file import load_or_make_token
 from app.adapters.outbound.tool_files import ToolFiles
 from app.core.domain.canvas import CANVAS_TOOLS
-from app.core.ports import IAgent, IRunCommands, IRunLog, ITurnRecorder, NoOtherProcess, Store, Turn
+from app.core.ports import (
+    IAgent,
+    IRunCommands,
+    IRunLog,
+    IToolServers,
+    ITurnRecorder,
+    NoOtherProcess,
+    NoToolServers,
+    Store,
+    Turn,
+)
 from app.core.services.accounts import IAccounts, LocalAccounts, OpenAccounts
 from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
@@ -157,7 +166,7 @@ class Workshop:
     files: FileFolder
     previews: Previews
     comfyui: ComfyClient | None
-    mcp_servers: McpServers
+    mcp_servers: IToolServers
 
     async def object_info(self) -> Mapping[str, Any] | None:
         """ComfyUI's node types; None where none is configured."""
@@ -172,11 +181,24 @@ async def run_workshop(settings: Settings) -> AsyncGenerator[Workshop]:
     client = ComfyClient(settings.comfyui_url) if settings.comfyui_url is not None else None
     runner = ComfyRunner(client, settings.comfyui_timeout) if client is not None else None
     try:
-        servers = McpServers(settings.mcp_servers, files, definitions.tools)
+        servers = _mcp_servers(settings, files, definitions)
         yield Workshop(ToolService(definitions, runner, files), definitions, files, Previews(), client, servers)
     finally:
         if client is not None:
             await client.close()
+
+
+def _mcp_servers(settings: Settings, files: FileFolder, definitions: ToolFiles) -> IToolServers:
+    """The MCP servers of others; what speaks with them is imported only where there are some.
+
+    Raises:
+        StorageUnavailable: their list cannot be read.
+    """
+    if not settings.mcp_servers.exists():
+        return NoToolServers()
+    from app.adapters.outbound.mcp_servers import McpServers
+
+    return McpServers(settings.mcp_servers, files, definitions.tools)
 
 
 def make_definitions(settings: Settings) -> ToolFiles:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.core.domain.tool import Approval
 from app.core.domain.workflow import Workflow, WorkflowTool
 
 
@@ -223,3 +224,46 @@ class IFileStore(Protocol):
     async def recent(self, user_id: str, limit: int) -> Sequence[StoredFile]:
         """The newest files of this user, the newest first."""
         ...
+
+
+class IToolServers(Protocol):
+    """Servers of others whose tools the agent may use; they come and go."""
+
+    def start(self) -> None:
+        """Begin to connect; nobody waits for it."""
+        ...
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        ...
+
+    def __call__(self) -> Mapping[str, Any]:
+        """The tools of those that answer, by their names, as the agent's library has tools."""
+        ...
+
+    def approvals(self) -> Mapping[str, Approval]:
+        """What each tool needs where nobody says otherwise."""
+        ...
+
+    def status(self) -> list[dict[str, Any]]:
+        """Each server with its tools, and what is wrong with those that do not answer."""
+        ...
+
+
+class NoToolServers:
+    """There are none."""
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    async def stop(self) -> None:
+        """Nothing to do."""
+
+    def __call__(self) -> Mapping[str, Any]:
+        return {}
+
+    def approvals(self) -> Mapping[str, Approval]:
+        return {}
+
+    def status(self) -> list[dict[str, Any]]:
+        return []
