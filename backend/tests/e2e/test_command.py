@@ -44,7 +44,7 @@ async def test_a_question_is_answered_and_still_there_after_a_restart(serve: Ser
 def _rest(command: Command) -> list[str]:
     """What was said up to the end."""
     command_lines = list(command.lines)
-    while not any("OPENAI_API_KEY" in line for line in command_lines):
+    while not any("atelier keys set" in line for line in command_lines):
         line = command._queue.get(timeout=START_SECONDS)
         assert line is not None
         command_lines.append(line)

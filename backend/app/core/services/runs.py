@@ -5,9 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum, auto
 from typing import Any
-from weakref import WeakSet
 
 from app.core.domain.conversation import Conversation, branch_to, title_from
 from app.core.domain.errors import (
@@ -32,7 +30,6 @@ from app.core.log_context import current_run
 from app.core.ports import (
     Acceptance,
     Accepted,
-    EventsGone,
     IAgent,
     IModelCatalog,
     IRunCommands,
@@ -46,17 +43,16 @@ from app.core.ports import (
 )
 from app.core.services.answers import Answer, ToolResult, as_command, check_answer, from_command, tool_message
 from app.core.services.context import BLOCK, load_context
+from app.core.services.driven import Begin, Driven
+from app.core.services.listeners import Listeners
 from app.core.services.repair import open_calls
-from app.core.services.replay import replay, told_so_far
+from app.core.services.replay import told_so_far
 from app.core.services.turn import CountTokens, TurnRecorder
 
 logger = logging.getLogger(__name__)
 
-QUIET_SECONDS = 15.0
 ANSWER_TOKENS = 8_192
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
-ELSEWHERE_SECONDS = 1.0
-"""How often it is looked whether a run that another process drives has come to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,33 +95,6 @@ class Send:
     create: bool = False
 
 
-class _Begin(Enum):
-    """How a process comes to drive a run."""
-
-    FRESH = auto()
-    AFTER_A_CRASH = auto()
-    WITH_AN_ANSWER = auto()
-
-
-@dataclass(slots=True)
-class _Driven:
-    """A run that this process drives, or that waits here for its turn.
-
-    Attributes:
-        ready: set once it is known which calls are open.
-        gate: held while an answer to an open call is stored, and while it is decided whether the run has to wait.
-        answers: answers that came with the run.
-    """
-
-    recorder: TurnRecorder
-    task: asyncio.Task[None] | None = None
-    cancelling: bool = False
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    gate: asyncio.Lock = field(default_factory=asyncio.Lock)
-    answers: list[Answer] = field(default_factory=list[Answer])
-    policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
-
-
 class RunService:
     """Accepts messages, and owns every run of this process until it ends or is handed on."""
 
@@ -147,9 +116,9 @@ class RunService:
         self._catalog = catalog
         self._limits = limits
         self._owner = new_id()
-        self._driven: dict[str, _Driven] = {}
+        self._driven: dict[str, Driven] = {}
         self._errands: set[asyncio.Task[None]] = set()
-        self._elsewhere: dict[tuple[str, str], WeakSet[IRunFeed]] = {}
+        self._listeners = Listeners(store, log, self._driven, limits.lease)
         self._keeper: asyncio.Task[None] | None = None
         self._closing = False
 
@@ -306,13 +275,13 @@ class RunService:
                         await self._apply(driven, answer)
                         return True
                 continue  # it has come to wait, or to its end, in between
-            run = await self._stored(user, run_id)
+            run = await self._listeners.stored(user, run_id)
             conversation = await self._conversation(user, run.conversation_id)
             open_ = {call["id"]: call for call in await self._open_calls(conversation)}
             check_answer(run, open_, self._policy(conversation), answer)
             accepted = await self._store.runs.take(run_id, user.id, self._lease())
             if accepted is not None:
-                self._drive(accepted, _Begin.WITH_AN_ANSWER, answer)
+                self._drive(accepted, Begin.WITH_AN_ANSWER, answer)
             return accepted is not None
 
     async def _deliver(self, user: User, run_id: str, answer: Answer) -> None:
@@ -336,7 +305,7 @@ class RunService:
         pause = FIRST_PAUSE
         try:
             while not (run := await self.get(user, run_id)).status.ended:
-                if self._drives(run_id) or run.status is not RunStatus.RUNNING:
+                if self._listeners.drives(run_id) or run.status is not RunStatus.RUNNING:
                     await self.cancel(user, run_id)
                     return
                 await self._commands.send({"run_id": run_id, "cancel": True})
@@ -357,35 +326,23 @@ class RunService:
         Raises:
             NotFound: the user has no such run.
         """
-        run = await self.get(user, run_id)
-        is_elsewhere = not self._drives(run_id)
-        if is_elsewhere:
-            run = await self._stored(user, run_id)
-            if run.status.ended:
-                return await replay(self._store.messages, run, after)
-        # Nobody writes events of a run that waits: what the log does not have of it will not come by itself.
-        in_store = run.last_seq if is_elsewhere and run.status is RunStatus.WAITING else 0
-        feed = await self._log.follow(run_id, max(after, in_store), wake)
-        if feed is None:
-            feed = await self._follow_from_store(run, after, wake)
-        elif in_store > after:
-            feed = await replay(self._store.messages, run, after, rest=(in_store, feed))
-        if is_elsewhere:
-            self._elsewhere.setdefault((run_id, user.id), WeakSet()).add(feed)
-        return feed
+        return await self._listeners.attach(user, run_id, after, wake)
 
-    async def _follow_from_store(self, run: Run, after: int, wake: Callable[[], None]) -> IRunFeed:
-        """What the log does not have any more from the store, and from there on what it has."""
-        begins_after, live = await self._log.follow_rest(run.id, wake)
-        rest = (begins_after or run.last_seq, live)  # a log that has nothing yet goes on behind what is stored
-        driven = self._driven.get(run.id)
-        partial = driven.recorder.partial if driven is not None else None
-        return await replay(self._store.messages, run, after, partial=partial, rest=rest)
+    async def wait(self, user: User, run_id: str) -> list[RunEvent]:
+        """All events of a run, once it has ended or waits for the user. Going away while waiting does not stop the run."""
+        return await self._listeners.wait(user, run_id)
 
-    def _drives(self, run_id: str) -> bool:
-        """Whether this process drives the run."""
-        driven = self._driven.get(run_id)
-        return driven is not None and driven.task is not None
+    def stream(
+        self, user: User, run_id: str, after: int = 0, *, until_it_waits: bool = True
+    ) -> AsyncGenerator[list[RunEvent]]:
+        """The events of a run after number `after` in batches, until it has ended or, with `until_it_waits`, waits for the user.
+
+        An empty batch means that nothing has happened for a while.
+
+        Raises:
+            NotFound: the user has no such run.
+        """
+        return self._listeners.stream(user, run_id, after, until_it_waits=until_it_waits)
 
     async def get(self, user: User, run_id: str) -> Run:
         """A run of this user.
@@ -393,10 +350,7 @@ class RunService:
         Raises:
             NotFound: the user has no such run.
         """
-        driven = self._driven.get(run_id)
-        if driven is not None and driven.task is not None and driven.recorder.run.user_id == user.id:
-            return driven.recorder.run
-        return await self._stored(user, run_id)
+        return await self._listeners.find(user, run_id)
 
     async def cancel(self, user: User, run_id: str) -> Run:
         """Stop a run; one that has ended stays as it is. Its events tell when it has stopped.
@@ -414,7 +368,7 @@ class RunService:
         if run.status is RunStatus.WAITING:
             accepted = await self._store.runs.take(run_id, user.id, self._lease())
             if accepted is not None:
-                self._drive(accepted, _Begin.WITH_AN_ANSWER).cancelling = True
+                self._drive(accepted, Begin.WITH_AN_ANSWER).cancelling = True
             return run
         queued = await self._store.runs.cancel_queued(run_id, user.id)
         if queued is None:
@@ -436,71 +390,26 @@ class RunService:
             await self.cancel(user, run_id)
             await self.wait(user, run_id)
 
-    async def wait(self, user: User, run_id: str) -> list[RunEvent]:
-        """All events of a run, once it has ended or waits for the user. Going away while waiting does not stop the run."""
-        return [event async for batch in self.stream(user, run_id) for event in batch]
-
-    async def stream(
-        self, user: User, run_id: str, after: int = 0, *, until_it_waits: bool = True
-    ) -> AsyncGenerator[list[RunEvent]]:
-        """The events of a run after number `after` in batches, until it has ended or, with `until_it_waits`, waits for the user.
-
-        An empty batch means that nothing has happened for a while.
-
-        Raises:
-            NotFound: the user has no such run.
-        """
-        more = asyncio.Event()
-        feed = await self.attach(user, run_id, after, more.set)
-        quiet = 0.0
-        try:
-            while not feed.ended:
-                try:
-                    batch = feed.read(1_000)
-                except EventsGone:
-                    feed.close()
-                    feed = await self.attach(user, run_id, after, more.set)
-                    continue
-                if batch:
-                    quiet, after = 0.0, batch[-1].seq
-                    yield batch
-                    continue
-                driven = self._driven.get(run_id)
-                if until_it_waits and driven is None and (await self._stored(user, run_id)).status is RunStatus.WAITING:
-                    if more.is_set():
-                        more.clear()
-                        continue
-                    return
-                patience = QUIET_SECONDS if driven is not None or not until_it_waits else ELSEWHERE_SECONDS
-                await _first_of(more.wait(), driven.task if driven else None, patience)
-                more.clear()
-                quiet += patience
-                if quiet >= QUIET_SECONDS:
-                    quiet = 0.0
-                    yield []
-        finally:
-            feed.close()
-
     # --- driving
 
     def _begin(self, accepted: Accepted) -> None:
         """Tell that a run is accepted, and drive it if its turn has come."""
         recorder = TurnRecorder(accepted.run, self._owner, self._store.runs, self._log, self._count)
         recorder.tell(accepted.message)
-        self._driven[accepted.run.id] = _Driven(recorder)
+        self._driven[accepted.run.id] = Driven(recorder)
         if accepted.run.status is RunStatus.QUEUED:
             self._log.release(accepted.run.id)
         else:
-            self._drive(accepted, _Begin.FRESH)
+            self._drive(accepted, Begin.FRESH)
 
-    def _drive(self, accepted: Accepted, begin: _Begin, *answers: Answer) -> _Driven:
+    def _drive(self, accepted: Accepted, begin: Begin, *answers: Answer) -> Driven:
         """Start the task of a run whose lease is ours."""
         run = accepted.run
         driven = self._driven.get(run.id)
         if driven is None:
-            driven = _Driven(TurnRecorder(run, self._owner, self._store.runs, self._log, self._count))
+            driven = Driven(TurnRecorder(run, self._owner, self._store.runs, self._log, self._count))
             self._driven[run.id] = driven
-            if begin is _Begin.FRESH:
+            if begin is Begin.FRESH:
                 driven.recorder.tell(accepted.message)
         elif driven.recorder.run is not run:
             driven.recorder.run = run
@@ -510,7 +419,7 @@ class RunService:
         driven.task = asyncio.create_task(self._run(driven, accepted, begin), name=f"run {run.id}")
         return driven
 
-    async def _run(self, driven: _Driven, accepted: Accepted, begin: _Begin) -> None:
+    async def _run(self, driven: Driven, accepted: Accepted, begin: Begin) -> None:
         recorder = driven.recorder
         run = recorder.run
         current_run.set(run.id)
@@ -546,7 +455,7 @@ class RunService:
         if recorder.queue_behind and not self._closing:
             await self._promote(run.conversation_id)
 
-    async def _turn(self, driven: _Driven, accepted: Accepted, begin: _Begin) -> None:
+    async def _turn(self, driven: Driven, accepted: Accepted, begin: Begin) -> None:
         """Run the agent until the run has ended, or waits for an answer."""
         recorder, run = driven.recorder, driven.recorder.run
         conversation, newest = accepted.conversation, accepted.message
@@ -563,22 +472,22 @@ class RunService:
             )
             if not driven.ready.is_set():
                 recorder.has_open(open_calls(history))
-            if begin is _Begin.AFTER_A_CRASH:
+            if begin is Begin.AFTER_A_CRASH:
                 await recorder.resumed(await told_so_far(self._store.messages, run))
             driven.ready.set()  # not sooner: an answer is numbered behind the reset
-            if begin is _Begin.WITH_AN_ANSWER and driven.cancelling:
+            if begin is Begin.WITH_AN_ANSWER and driven.cancelling:
                 await recorder.cancelled()
                 return
-            if begin is _Begin.WITH_AN_ANSWER:
+            if begin is Begin.WITH_AN_ANSWER:
                 await self._apply_first(driven)
             else:
                 await self._agent.run(self._turn_of(driven, history), recorder)
             if run.status.ended or await self._has_to_wait(driven, since=stored):
                 return
-            begin, newest = _Begin.FRESH, None
+            begin, newest = Begin.FRESH, None
             conversation = await self._conversation(User(id=run.user_id, name=""), run.conversation_id)
 
-    def _turn_of(self, driven: _Driven, history: Sequence[Message]) -> Turn:
+    def _turn_of(self, driven: Driven, history: Sequence[Message]) -> Turn:
         run = driven.recorder.run
         return Turn(
             run_id=run.id,
@@ -591,7 +500,7 @@ class RunService:
             policy=driven.policy,
         )
 
-    async def _apply_first(self, driven: _Driven) -> None:
+    async def _apply_first(self, driven: Driven) -> None:
         """Store the answers that the run was taken up for."""
         async with driven.gate:
             for answer in driven.answers:
@@ -601,7 +510,7 @@ class RunService:
                     logger.warning("an answer came too late: %s", error.message)
             driven.answers.clear()
 
-    async def _has_to_wait(self, driven: _Driven, *, since: int) -> bool:
+    async def _has_to_wait(self, driven: Driven, *, since: int) -> bool:
         """Whether calls are open that only an answer from outside can close; the run is left to it then.
 
         Raises:
@@ -622,7 +531,7 @@ class RunService:
             self._log.release(run.id)
             return True
 
-    async def _apply(self, driven: _Driven, answer: Answer) -> None:
+    async def _apply(self, driven: Driven, answer: Answer) -> None:
         """Store an answer to an open call, and tell of it.
 
         Raises:
@@ -654,7 +563,7 @@ class RunService:
             logger.warning("the queue of a conversation waits for the store: %s", error.message)
         else:
             if accepted is not None:
-                self._drive(accepted, _Begin.FRESH)
+                self._drive(accepted, Begin.FRESH)
 
     async def _branch(self, run: Run, message: Message | None, head: Place) -> Run:
         """Begin a turn behind `head`, where a new branch begins."""
@@ -696,7 +605,7 @@ class RunService:
         for accepted in await self._store.runs.claim(self._lease(), now=utc_now(), driven=self._held()):
             if accepted.run.id not in self._driven:
                 logger.info("run %s goes on after an interruption", accepted.run.id)
-                self._drive(accepted, _Begin.AFTER_A_CRASH if accepted.resumes else _Begin.FRESH)
+                self._drive(accepted, Begin.AFTER_A_CRASH if accepted.resumes else Begin.FRESH)
 
     async def _keep_leases(self) -> None:
         """Renew our leases three times in their life, and look for runs whose owner is gone."""
@@ -707,20 +616,9 @@ class RunService:
                     await self._store.runs.renew(self._lease(), held)
                 await self.look_for_lost_runs()
                 await self._drop_those_begun_elsewhere()
-                await self._look_after_listeners()
+                await self._listeners.look_after()
             except StorageUnavailable as error:
                 logger.warning("leases could not be renewed: %s", error.message)
-
-    async def _look_after_listeners(self) -> None:
-        """Tell those who listen to a run of another process when it has ended and its last events were lost with that."""
-        for (run_id, user_id), feeds in list(self._elsewhere.items()):
-            waiting = [feed for feed in feeds if not feed.ended]
-            run = await self._store.runs.get(run_id, user_id) if waiting else None
-            over = run is None or (run.ended_at is not None and run.ended_at < utc_now() - self._limits.lease)
-            if over:
-                del self._elsewhere[run_id, user_id]
-                for feed in waiting:
-                    feed.give_up()
 
     async def _drop_those_begun_elsewhere(self) -> None:
         """Forget runs that were queued here and whose turn another process has begun."""
@@ -792,12 +690,6 @@ class RunService:
         """The open calls at the end of a conversation's active branch."""
         return open_calls(await self._store.messages.page(conversation, limit=BLOCK))
 
-    async def _stored(self, user: User, run_id: str) -> Run:
-        run = await self._store.runs.get(run_id, user.id)
-        if run is None:
-            raise NotFound("There is no such run.")
-        return run
-
     async def _conversation(self, user: User, conversation_id: str) -> Conversation:
         conversation = await self._store.conversations.get(conversation_id, user.id)
         if conversation is None:
@@ -809,13 +701,3 @@ def _is_blank(content: Content) -> bool:
     if isinstance(content, str):
         return not content.strip()
     return all(part.get("type") == "text" and not str(part.get("text", "")).strip() for part in content)
-
-
-async def _first_of(waiting: Coroutine[Any, Any, Any], other: asyncio.Task[None] | None, patience: float) -> None:
-    """Wait for `waiting`, or for `other` where there is one, whichever comes first; at most `patience` seconds."""
-    mine = asyncio.ensure_future(waiting)
-    try:
-        others = [other] if other is not None else []
-        await asyncio.wait([mine, *others], timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        mine.cancel()
