@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 from collections import Counter
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -224,7 +225,7 @@ async def test_a_picture_brings_its_workflow(service: Service):
             assert (answer.status_code, said in answer.json()["detail"]) == (422, True)
 
 
-def test_every_template_of_comfyui_is_imported_or_says_why(capsys: pytest.CaptureFixture[str]):
+def test_every_template_of_comfyui_is_imported_or_says_why(record_property: Callable[[str, object], None]):
     found = importlib.util.find_spec("comfyui_workflow_templates")
     if found is None or not found.submodule_search_locations:
         missing("the package comfyui-workflow-templates")
@@ -243,7 +244,6 @@ def test_every_template_of_comfyui_is_imported_or_says_why(capsys: pytest.Captur
         except DefinitionError as error:
             assert not is_canvas(document), f"{path.name}: {error}"
             outcomes["no workflow"] += 1
-    with capsys.disabled():
-        print(f"\n{len(templates)} templates: {dict(outcomes)}")
+    record_property("figures", f"{len(templates)} templates of ComfyUI: {dict(outcomes)}")
     assert sum(outcomes.values()) == len(templates) >= 181
     assert outcomes["imported"] >= 8
