@@ -1,6 +1,6 @@
 """The service itself: models, health, and what a monitoring system reads."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -22,11 +22,15 @@ async def models(
     listed = await atelier.catalog.models(refresh=refresh)
     return Json(
         {
-            "items": [model.model_dump(exclude_none=True) for model in listed.models],
+            "items": [_named_first(model.model_dump(exclude_none=True)) for model in listed.models],
             "next_cursor": None,
             "providers": [provider.model_dump(exclude_none=True) for provider in listed.providers],
         }
     )
+
+
+def _named_first(model: dict[str, Any]) -> dict[str, Any]:
+    return {name: model[name] for name in ("id", "provider", "name", "default")} | model
 
 
 @router.get("/api/mcp-servers", tags=["tools"], summary="The MCP servers whose tools the agent may use")

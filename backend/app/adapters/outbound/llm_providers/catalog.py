@@ -197,7 +197,8 @@ class ModelCatalog:
         try:
             found = await list_models(self._endpoint(row))
         except AtelierError as failed:
-            logger.info("the models of %s cannot be listed: %s", row.title, failed.message)
+            level = logging.INFO if self._is_set_up(row) else logging.DEBUG  # an Ollama need not be there
+            logger.log(level, "the models of %s cannot be listed: %s", row.title, failed.message)
             lifetime, error = FAILED_LIST_LIFETIME, failed.message
         else:
             self._facts.tell({f"{row.id}@{name}": facts for name, facts in found.items()})
