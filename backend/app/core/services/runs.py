@@ -24,7 +24,7 @@ from app.core.domain.ids import new_id
 from app.core.domain.message import Content, Message, MessageRole, text_of
 from app.core.domain.run import OnBusy, Run, RunStatus
 from app.core.domain.time import utc_now
-from app.core.domain.tool import Approval, ApprovalPolicy
+from app.core.domain.tool import Approval, ApprovalPolicy, CallTraits, Executor
 from app.core.domain.user import User
 from app.core.log_context import current_run
 from app.core.ports import (
@@ -473,7 +473,8 @@ class RunService:
             if not driven.ready.is_set():
                 recorder.has_open(open_calls(history))
             if begin is Begin.AFTER_A_CRASH:
-                await recorder.resumed(await told_so_far(self._store.messages, run))
+                told = await told_so_far(self._store.messages, run)
+                await recorder.resumed(told, _untold(run, history), self._traits_of(driven))
             driven.ready.set()  # not sooner: an answer is numbered behind the reset
             if begin is Begin.WITH_AN_ANSWER and driven.cancelling:
                 await recorder.cancelled()
@@ -486,6 +487,16 @@ class RunService:
                 return
             begin, newest = Begin.FRESH, None
             conversation = await self._conversation(User(id=run.user_id, name=""), run.conversation_id)
+
+    def _traits_of(self, driven: Driven) -> Callable[[str], CallTraits]:
+        """What a client is told of calls of a run beside their names and arguments."""
+        client_tools = driven.recorder.run.client_tools
+
+        def traits(name: str) -> CallTraits:
+            executor = Executor.CLIENT if name in client_tools else Executor.SERVER
+            return CallTraits(executor, driven.policy.of(name) is Approval.ASK)
+
+        return traits
 
     def _turn_of(self, driven: Driven, history: Sequence[Message]) -> Turn:
         run = driven.recorder.run
@@ -695,6 +706,13 @@ class RunService:
         if conversation is None:
             raise NotFound("There is no such conversation.")
         return conversation
+
+
+def _untold(run: Run, history: Sequence[Message]) -> list[Message]:
+    """The messages of a run that are stored and that its outline does not know of: its process died in between."""
+    places = [place for place, message in enumerate(history) if message.id == run.user_message_id]
+    known = {entry[2] for entry in run.outline if entry[1] == "message"}
+    return [m for m in history[places[-1] + 1 :] if m.seq is not None and m.id not in known] if places else []
 
 
 def _is_blank(content: Content) -> bool:

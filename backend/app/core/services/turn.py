@@ -121,7 +121,12 @@ class TurnRecorder:
                 fields = {"message": message.to_wire()} if kind == "message" and message is not None else what
                 self._log.append(RunEvent.of(run.id, run.conversation_id, seq, kind, fields))
 
-    async def resumed(self, told: Sequence[RunEvent]) -> None:
+    async def resumed(
+        self,
+        told: Sequence[RunEvent],
+        untold: Sequence[Message] = (),
+        traits: Callable[[str], CallTraits] = lambda _: _ON_THE_SERVER,
+    ) -> None:
         """Another process had begun this turn: what it streamed and did not store is void.
 
         It may have died before it had told what it had stored: `told` are the events of that. The reset is stored
@@ -133,8 +138,24 @@ class TurnRecorder:
         def tell() -> None:
             self._seq = next_epoch(self._seq)
             self.emit("reset", message_id=self.run.answer_id)
+            for message in untold:
+                self._tell_stored(message, traits)
 
         await self._commit((), tell)
+
+    def _tell_stored(self, message: Message, traits: Callable[[str], CallTraits]) -> None:
+        """Tell of a message that was stored by a process that died before it could write down that it was."""
+        if message.role is MessageRole.TOOL:
+            self._tell_tool_result(message)
+            return
+        if reasoning := message.metadata.get("reasoning"):
+            self.emit("reasoning", message_id=message.id, content=str(reasoning))
+        if message.text:
+            self.emit("token", message_id=message.id, content=message.text)
+        self._model = str(message.metadata.get("model") or self._model)
+        self._finish_answer(message)
+        self.emit("message", message=message.to_wire())
+        self._tell_calls(message, {call["id"]: traits(call["name"]) for call in message.tool_calls})
 
     def has_open(self, calls: Sequence[dict[str, Any]]) -> None:
         """The turn goes on from an assistant message whose `calls` have no result yet."""
@@ -180,22 +201,25 @@ class TurnRecorder:
         def tell() -> None:
             self._finish_answer(message)
             self.emit("message", message=message.to_wire())
-            for call in message.tool_calls:
-                of_call = traits.get(call["id"], _ON_THE_SERVER)
-                self.emit(
-                    "tool_call",
-                    message_id=message.id,
-                    tool_call_id=call["id"],
-                    name=call["name"],
-                    arguments=call["args"],
-                    executor=of_call.executor.value,
-                    needs_approval=of_call.needs_approval,
-                )
+            self._tell_calls(message, traits)
 
         def stored() -> None:
             self._open = {call["id"]: call for call in calls_of(message)}
 
         await self._commit([message], tell, stored)
+
+    def _tell_calls(self, message: Message, traits: Mapping[str, CallTraits]) -> None:
+        for call in message.tool_calls:
+            of_call = traits.get(call["id"], _ON_THE_SERVER)
+            self.emit(
+                "tool_call",
+                message_id=message.id,
+                tool_call_id=call["id"],
+                name=call["name"],
+                arguments=call["args"],
+                executor=of_call.executor.value,
+                needs_approval=of_call.needs_approval,
+            )
 
     def tool_progress(self, tool_call_id: str, **progress: Any) -> None:
         """How far a tool is."""
