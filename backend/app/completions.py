@@ -15,16 +15,19 @@ import asyncio
 import atexit
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import orjson
-
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
-from app.adapters.outbound.llm_providers.dialect import openai_call, openai_usage
+from app.adapters.outbound.llm_providers.openai_answers import (
+    NOBODY,
+    Deltas,
+    finish_reason,
+    openai_calls,
+    openai_usage,
+)
 from app.adapters.outbound.llm_providers.openai_messages import from_openai
-from app.core.domain.errors import ProviderUnavailable
-from app.core.domain.ids import new_id
 from app.settings import Settings
 
 __all__ = [
@@ -104,7 +107,7 @@ async def aget_completion(
     Raises:
         AtelierError: one of the provider errors, in words that help.
     """
-    asked = _ask(_Ignored(), messages, provider_model_string, provider_api_key, tools, tool_choice, options)
+    asked = _ask(NOBODY, messages, provider_model_string, provider_api_key, tools, tool_choice, options)
     return await asyncio.wrap_future(_background.submit(asked))
 
 
@@ -117,7 +120,7 @@ def get_completion(
     **options: Any,
 ) -> Completion:
     """As `aget_completion`, for programs without asyncio."""
-    asked = _ask(_Ignored(), messages, provider_model_string, provider_api_key, tools, tool_choice, options)
+    asked = _ask(NOBODY, messages, provider_model_string, provider_api_key, tools, tool_choice, options)
     return _background.wait(asked)
 
 
@@ -170,13 +173,11 @@ async def _ask(
     given = {**options, **({"tool_choice": tool_choice} if tool_choice is not None and tools else {})}
     provider = _background.catalog().alone(model, list(tools or ()), given, key)
     answer: Any = await provider.stream(from_openai(messages), sink)
-    calls = [openai_call(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in answer.tool_calls]
-    calls += [openai_call(call["id"], call["name"], call["args"]) for call in answer.invalid_tool_calls]
     return Completion(
         content=answer.text or None,
-        tool_calls=calls,
+        tool_calls=openai_calls(answer),
         usage=openai_usage(answer.usage_metadata),
-        finish_reason="tool_calls" if calls else answer.response_metadata.get("finish_reason") or "stop",
+        finish_reason=finish_reason(answer),
         reasoning=answer.additional_kwargs.get("reasoning_content"),
     )
 
@@ -189,79 +190,20 @@ async def _stream(
     tool_choice: ToolChoice | None,
     options: Mapping[str, Any],
 ) -> AsyncGenerator[Delta]:
-    deltas = _Deltas()
-    asking = asyncio.create_task(_ask(deltas, messages, model, key, tools, tool_choice, options))
-    asking.add_done_callback(lambda _: deltas.queue.put_nowait(None))
-    try:
-        while (delta := await deltas.queue.get()) is not None:
-            yield delta
-        whole = await asking
-        if whole.tool_calls and not deltas.has_calls:
-            yield Delta(tool_calls=[{"index": index, **call} for index, call in enumerate(whole.tool_calls)])
-        yield Delta(finish_reason=whole.finish_reason, usage=whole.usage)
-    finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+    pieces = Deltas()
+    asking = asyncio.create_task(_ask(pieces, messages, model, key, tools, tool_choice, options))
+    async with aclosing(pieces.until(asking)) as batches:
+        async for batch in batches:
+            for delta in batch:
+                yield Delta(delta.get("content"), delta.get("tool_calls"), delta.get("reasoning_content"))
+    whole = await asking
+    if whole.tool_calls and not pieces.has_calls:
+        yield Delta(tool_calls=[{"index": index, **call} for index, call in enumerate(whole.tool_calls)])
+    yield Delta(finish_reason=whole.finish_reason, usage=whole.usage)
 
 
 async def _next(deltas: AsyncGenerator[Delta]) -> Delta | None:
     return await anext(deltas, None)
-
-
-class _Ignored:
-    """Takes the pieces of an answer that is wanted whole."""
-
-    def text(self, piece: str) -> None:
-        """Nothing to do."""
-
-    def reasoning(self, piece: str) -> None:
-        """Nothing to do."""
-
-    def restart(self, model: str) -> None:
-        """Nothing to do."""
-
-
-class _Deltas:
-    """Takes the pieces of an answer as deltas."""
-
-    def __init__(self) -> None:
-        self.queue: asyncio.Queue[Delta | None] = asyncio.Queue()
-        self._indexes: dict[Any, int] = {}
-        self._has_any = False
-
-    @property
-    def has_calls(self) -> bool:
-        """Whether fragments of calls have come."""
-        return bool(self._indexes)
-
-    def text(self, piece: str) -> None:
-        """The next piece of text."""
-        self._put(Delta(content=piece))
-
-    def reasoning(self, piece: str) -> None:
-        """The next piece of reasoning."""
-        self._put(Delta(reasoning=piece))
-
-    def fragment(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
-        """The next fragment of a call."""
-        is_new = key not in self._indexes
-        index = self._indexes.setdefault(key, len(self._indexes))
-        function = {**({"name": name} if name else {}), "arguments": arguments or ""}
-        head = {"id": call_id or f"call_{new_id()}", "type": "function"} if is_new else {}
-        self._put(Delta(tool_calls=[{"index": index, **head, "function": function}]))
-
-    def restart(self, model: str) -> None:
-        """An answer of which pieces have been given cannot begin anew.
-
-        Raises:
-            ProviderUnavailable: some have been.
-        """
-        if self._has_any:
-            raise ProviderUnavailable("The answer was cut short. Try again.")
-
-    def _put(self, delta: Delta) -> None:
-        self._has_any = True
-        self.queue.put_nowait(delta)
 
 
 class _Background:

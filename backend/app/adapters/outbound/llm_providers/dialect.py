@@ -12,7 +12,6 @@ from typing import Any, cast
 import orjson
 
 from app.core.domain.errors import ProviderRejected
-from app.core.domain.ids import new_id
 
 Payload = dict[str, Any]
 
@@ -237,17 +236,3 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_nulls(item) for item in cast("list[Any]", value)]
     return value
-
-
-def openai_call(call_id: str | None, name: str | None, arguments: str | None) -> Payload:
-    """A tool call as OpenAI writes it."""
-    function = {"name": name or "", "arguments": arguments or ""}
-    return {"id": call_id or f"call_{new_id()}", "type": "function", "function": function}
-
-
-def openai_usage(usage: Any) -> dict[str, int] | None:
-    """LangChain's usage in OpenAI's words."""
-    if not usage:
-        return None
-    names = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens", "total_tokens": "total_tokens"}
-    return {theirs: usage[ours] for theirs, ours in names.items()}

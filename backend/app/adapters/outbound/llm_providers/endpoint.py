@@ -1,6 +1,8 @@
 """Where a model is asked: a provider's address, its key, and how long to wait for it."""
 
-from collections.abc import Callable, Hashable
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -56,6 +58,30 @@ class HttpPool:
         self._kept.clear()
 
 
+class Exchange:
+    """A request that a provider has accepted, and the time that it has for the next piece of its answer.
+
+    Attributes:
+        response: the provider's answer.
+        seconds: how long it may be silent now.
+        deadline: when it has been silent for too long.
+    """
+
+    def __init__(self, limits: TimeLimits) -> None:
+        self.response: aiohttp.ClientResponse
+        self.seconds = limits.first
+        self.deadline = asyncio.timeout(limits.first)
+        self._between = limits.between
+        self._loop = asyncio.get_running_loop()
+        self._moved = 0.0
+
+    def piece_came(self) -> None:
+        """Begin to wait for the next piece. The deadline is not moved for every piece: that costs."""
+        if (now := self._loop.time()) >= self._moved:
+            self.seconds, self._moved = self._between, now + self._between / 8
+            self.deadline.reschedule(now + self._between)
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A provider as it is configured here.
@@ -92,6 +118,35 @@ class Endpoint:
     def keep(self, model: str, make: Callable[[], T]) -> T:
         """The client of a package for `model`, made once: it has connections of its own."""
         return self.pool.keep((self.provider.id, model, self.base_url, self.secret, self.limits), make)
+
+    @asynccontextmanager
+    async def asked(self, model: str, payload: bytes) -> AsyncGenerator[Exchange]:
+        """A request to `chat/completions`, once it is accepted.
+
+        Raises:
+            AtelierError: the provider cannot be reached, refuses, is silent, or breaks off.
+        """
+        exchange = Exchange(self.limits)
+        try:
+            async with (
+                exchange.deadline,
+                self.pool.session().post(
+                    f"{self.url}/chat/completions",
+                    data=payload,
+                    headers={"Content-Type": "application/json", **self.headers},
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect),
+                ) as exchange.response,
+            ):
+                if exchange.response.status != 200:
+                    raise await self.refusal(exchange.response, model)
+                yield exchange
+        except TimeoutError as error:
+            is_connecting = isinstance(error, aiohttp.ServerTimeoutError)
+            raise self.timed_out(self.limits.connect if is_connecting else exchange.seconds) from error
+        except aiohttp.ClientConnectorError as error:
+            raise self.out_of_reach() from error
+        except aiohttp.ClientError as error:
+            raise self.cut_short() from error
 
     # --- errors, in words for the user
 

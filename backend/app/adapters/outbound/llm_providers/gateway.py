@@ -4,15 +4,20 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing
 from typing import Any, cast
 
-import aiohttp
 import orjson
 
 from app.adapters.outbound.llm_providers.catalog import DEMO, ModelCatalog
-from app.adapters.outbound.llm_providers.dialect import openai_call, openai_usage
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
+from app.adapters.outbound.llm_providers.openai_answers import (
+    NOBODY,
+    Deltas,
+    finish_reason,
+    openai_calls,
+    openai_usage,
+)
 from app.adapters.outbound.llm_providers.providers import Wire
 from app.core.domain.errors import ProviderUnavailable
 from app.core.domain.ids import new_id
@@ -36,9 +41,9 @@ class ModelGateway:
         if endpoint is None:
             return await self._converted(model, request, count)
         payload = self._payload(model, name, endpoint, request)
-        async with _asked(endpoint, name, payload) as (response, _):
+        async with endpoint.asked(name, payload) as exchange:
             body = bytearray()
-            async for data in response.content.iter_any():
+            async for data in exchange.response.content.iter_any():
                 body += data
                 if len(body) > MAX_ANSWER_BYTES:
                     raise ProviderUnavailable(f"{endpoint.title} does not come to an end with its answer.")
@@ -51,15 +56,11 @@ class ModelGateway:
         _count(cast("dict[str, Any]", document).get("usage"), count)
         return _without(bytes(body), endpoint.secret)
 
-    async def stream(self, model: str, request: Mapping[str, Any], count: Count) -> AsyncGenerator[bytes]:
+    def stream(self, model: str, request: Mapping[str, Any], count: Count) -> AsyncGenerator[bytes]:
         endpoint, name = self._relayed(model, request)
-        chunks = (
-            self._convert(model, request, count)
-            if endpoint is None
-            else self._relay(endpoint, name, self._payload(model, name, endpoint, request), request, count)
-        )
-        async for chunk in chunks:
-            yield chunk
+        if endpoint is None:
+            return self._convert(model, request, count)
+        return self._relay(endpoint, name, self._payload(model, name, endpoint, request), request, count)
 
     def _relayed(self, model: str, request: Mapping[str, Any]) -> tuple[Endpoint | None, str]:
         """Where a request is relayed to, and the model's name there; no place where it has to be converted.
@@ -89,12 +90,11 @@ class ModelGateway:
         """The provider's events as they come, but for a last one with the usage that the caller did not ask for."""
         wants_usage = _wants_usage(request)
         secret = (endpoint.secret or "").encode()
-        limits, loop = endpoint.limits, asyncio.get_running_loop()
         rest, finished, done = b"", False, False
-        async with _asked(endpoint, name, payload) as (response, deadline):
+        async with endpoint.asked(name, payload) as exchange:
             yield b""
-            async for data in response.content.iter_any():
-                deadline.reschedule(loop.time() + limits.between)
+            async for data in exchange.response.content.iter_any():
+                exchange.piece_came()
                 if rest:
                     data, rest = rest + data, b""
                 if not data.endswith(b"\n\n"):
@@ -125,17 +125,14 @@ class ModelGateway:
 
     async def _converted(self, model: str, request: Mapping[str, Any], count: Count) -> bytes:
         provider = self._provider(model, request)
-        answer: Any = await provider.stream(_messages(request), _Chunks())
+        answer: Any = await provider.stream(_messages(request), NOBODY)
         count(answer.usage_metadata or {})
-        calls = [
-            openai_call(call["id"], call["name"], orjson.dumps(call["args"]).decode()) for call in answer.tool_calls
-        ] + [openai_call(call["id"], call["name"], call["args"]) for call in answer.invalid_tool_calls]
         message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
-        if calls:
+        if calls := openai_calls(answer):
             message["tool_calls"] = calls
         if reasoning := answer.additional_kwargs.get("reasoning_content"):
             message["reasoning_content"] = reasoning
-        choice = {"index": 0, "message": message, "finish_reason": _finish_reason(answer), "logprobs": None}
+        choice = {"index": 0, "message": message, "finish_reason": finish_reason(answer), "logprobs": None}
         document = {**_head(model, "chat.completion"), "choices": [choice]}
         if usage := openai_usage(answer.usage_metadata):
             document["usage"] = usage
@@ -146,135 +143,29 @@ class ModelGateway:
         head = _head(model, "chat.completion.chunk")
         wants_usage = _wants_usage(request)
 
-        def event(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-            choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        def event(delta: dict[str, Any], reason: str | None = None) -> bytes:
+            choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
             return _event({**head, "choices": [choice]})
 
-        chunks = _Chunks()
-        asking = asyncio.create_task(provider.stream(_messages(request), chunks))
-        try:
-            first = True
-            async for deltas in chunks.until(asking):
+        pieces = Deltas()
+        asking = asyncio.create_task(provider.stream(_messages(request), pieces))
+        first = True
+        async with aclosing(pieces.until(asking)) as batches:
+            async for deltas in batches:
                 if first:
                     deltas, first = [{"role": "assistant", "content": ""}, *deltas], False
                 yield b"".join(map(event, deltas))
-            answer: Any = await asking
-        finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+        answer: Any = await asking
         if first:
             yield event({"role": "assistant", "content": ""})
-        if chunks.calls == 0:
-            for index, call in enumerate([*answer.tool_calls, *answer.invalid_tool_calls]):
-                arguments = call["args"] if isinstance(call["args"], str) else orjson.dumps(call["args"]).decode()
-                yield event({"tool_calls": [{"index": index, **openai_call(call["id"], call["name"], arguments)}]})
+        if not pieces.has_calls:
+            for index, call in enumerate(openai_calls(answer)):
+                yield event({"tool_calls": [{"index": index, **call}]})
         count(answer.usage_metadata or {})
-        yield event({}, _finish_reason(answer))
+        yield event({}, finish_reason(answer))
         if wants_usage:
             yield _event({**head, "choices": [], "usage": openai_usage(answer.usage_metadata)})
         yield DONE
-
-
-class _Chunks:
-    """Takes the pieces of an answer as OpenAI's deltas.
-
-    Attributes:
-        calls: how many tool calls have been let out.
-    """
-
-    def __init__(self) -> None:
-        self._deltas: list[dict[str, Any]] = []
-        self._more = asyncio.Event()
-        self._indexes: dict[Any, int] = {}
-        self._let_out = False
-
-    @property
-    def calls(self) -> int:
-        """How many tool calls have been let out."""
-        return len(self._indexes)
-
-    def text(self, piece: str) -> None:
-        """The next piece of the answer's text."""
-        self._add({"content": piece})
-
-    def reasoning(self, piece: str) -> None:
-        """The next piece of the model's reasoning, in the field that most servers of this shape have for it."""
-        self._add({"reasoning_content": piece})
-
-    def fragment(self, key: Any, call_id: str | None, name: str | None, arguments: str | None) -> None:
-        """The next fragment of a tool call."""
-        index = self._indexes.setdefault(key, len(self._indexes))
-        function: dict[str, Any] = {"arguments": arguments or ""}
-        if name:
-            call = {"index": index, "id": call_id or f"call_{new_id()}", "type": "function"}
-            self._add({"tool_calls": [{**call, "function": {"name": name, **function}}]})
-        elif arguments:
-            self._add({"tool_calls": [{"index": index, "function": function}]})
-
-    def restart(self, model: str) -> None:
-        """What has been let out cannot be taken back.
-
-        Raises:
-            ProviderUnavailable: something has been.
-        """
-        if self._let_out:
-            raise ProviderUnavailable("The answer was cut short. Try again.")
-
-    async def until(self, asking: asyncio.Task[Any]) -> AsyncGenerator[list[dict[str, Any]]]:
-        """The deltas as they come, until `asking` is done.
-
-        Raises:
-            AtelierError: `asking` failed.
-        """
-        asking.add_done_callback(lambda _: self._more.set())
-        while True:
-            await self._more.wait()
-            self._more.clear()
-            if self._deltas:
-                deltas, self._deltas = self._deltas, []
-                yield deltas
-            if asking.done():
-                asking.result()
-                return
-
-    def _add(self, delta: dict[str, Any]) -> None:
-        self._let_out = True
-        self._deltas.append(delta)
-        self._more.set()
-
-
-@asynccontextmanager
-async def _asked(
-    endpoint: Endpoint, name: str, payload: bytes
-) -> AsyncGenerator[tuple[aiohttp.ClientResponse, asyncio.Timeout]]:
-    """An accepted request, and the deadline of its next piece.
-
-    Raises:
-        AtelierError: the provider cannot be reached, refuses, is silent, or breaks off.
-    """
-    limits = endpoint.limits
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect)
-    headers = {"Content-Type": "application/json", **endpoint.headers}
-    begun = False
-    try:
-        async with (
-            asyncio.timeout(limits.first) as deadline,
-            endpoint.pool.session().post(
-                f"{endpoint.url}/chat/completions", data=payload, headers=headers, timeout=timeout
-            ) as response,
-        ):
-            if response.status != 200:
-                raise await endpoint.refusal(response, name)
-            begun = True
-            yield response, deadline
-    except TimeoutError as error:
-        if isinstance(error, aiohttp.ServerTimeoutError):
-            raise endpoint.timed_out(limits.connect) from error
-        raise endpoint.timed_out(limits.between if begun else limits.first) from error
-    except aiohttp.ClientConnectorError as error:
-        raise endpoint.out_of_reach() from error
-    except aiohttp.ClientError as error:
-        raise endpoint.cut_short() from error
 
 
 def _take_usage(data: bytes, wants_usage: bool, count: Count) -> bytes:
@@ -323,9 +214,3 @@ def _head(model: str, kind: str) -> dict[str, Any]:
 
 def _event(chunk: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(chunk) + b"\n\n"
-
-
-def _finish_reason(answer: Any) -> str:
-    if answer.tool_calls or answer.invalid_tool_calls:
-        return "tool_calls"
-    return answer.response_metadata.get("finish_reason") or "stop"

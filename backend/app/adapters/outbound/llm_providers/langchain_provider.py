@@ -11,7 +11,7 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.history import BLOCKS, SIGNATURES, portable
-from app.adapters.outbound.llm_providers.openai_provider import NOBODY
+from app.adapters.outbound.llm_providers.openai_answers import NOBODY
 from app.adapters.outbound.llm_providers.openai_stream import put_call
 from app.core.domain.errors import AtelierError, ProviderRejected
 from app.core.domain.text import clean_text

@@ -15,6 +15,7 @@ from pydantic import PrivateAttr, SecretStr
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.history import own_or_plain
+from app.adapters.outbound.llm_providers.openai_answers import NOBODY
 from app.adapters.outbound.llm_providers.openai_stream import StreamReader
 from app.core.ports import IAnswerSink, ModelFacts
 
@@ -50,41 +51,21 @@ class OpenAIChatModel(ChatOpenAI):
         Raises:
             AtelierError: one of the provider errors, in words for the user.
         """
-        endpoint, limits = self._endpoint, self._endpoint.limits
+        endpoint = self._endpoint
         payload = self.payload(messages, {"stream": True, "stream_options": {"include_usage": True}, **kwargs})
         reader = StreamReader(sink, endpoint, self.model_name)
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream", **endpoint.headers}
         logger.debug("asking %s for %s with %d messages", endpoint.title, self.model_name, len(messages))
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect)
-        loop = asyncio.get_running_loop()
-        seconds, seen, moved = limits.first, 0, 0.0
-        try:
-            async with (
-                asyncio.timeout(seconds) as deadline,
-                endpoint.pool.session().post(
-                    f"{endpoint.url}/chat/completions", data=orjson.dumps(payload), headers=headers, timeout=timeout
-                ) as response,
-            ):
-                if response.status != 200:
-                    raise await endpoint.refusal(response, self.model_name)
-                async for data in response.content.iter_any():
-                    reader.feed(data)
-                    if reader.done:
-                        await _read_out(response)
-                        break
-                    if reader.events != seen:  # a comment that keeps the connection alive is no piece
-                        seen = reader.events
-                        if (now := loop.time()) >= moved:  # not for every piece: that costs
-                            seconds, moved = limits.between, now + limits.between / 8
-                            deadline.reschedule(now + seconds)
-                reader.close()
-        except TimeoutError as error:
-            is_connecting = isinstance(error, aiohttp.ServerTimeoutError)
-            raise endpoint.timed_out(limits.connect if is_connecting else seconds) from error
-        except aiohttp.ClientConnectorError as error:
-            raise endpoint.out_of_reach() from error
-        except aiohttp.ClientError as error:
-            raise endpoint.cut_short() from error
+        seen = 0
+        async with endpoint.asked(self.model_name, orjson.dumps(payload)) as exchange:
+            async for data in exchange.response.content.iter_any():
+                reader.feed(data)
+                if reader.done:
+                    await _read_out(exchange.response)
+                    break
+                if reader.events != seen:  # a comment that keeps the connection alive is no piece
+                    seen = reader.events
+                    exchange.piece_came()
+            reader.close()
         return reader.message()
 
     def payload(self, messages: Sequence[BaseMessage], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,19 +121,3 @@ class OpenAIProvider:
     async def stream(self, messages: Sequence[Any], sink: IAnswerSink) -> AIMessage:
         """Ask the model; its pieces go to `sink`."""
         return await self._chat.read(messages, sink, **self._kwargs)
-
-
-class _Nobody:
-    """Takes pieces that nobody waits for."""
-
-    def text(self, piece: str) -> None:
-        """Nothing to do."""
-
-    def reasoning(self, piece: str) -> None:
-        """Nothing to do."""
-
-    def restart(self, model: str) -> None:
-        """Nothing to do."""
-
-
-NOBODY = _Nobody()
