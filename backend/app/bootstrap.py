@@ -44,7 +44,7 @@ from app.core.services.previews import Previews
 from app.core.services.runs import RunLimits, RunService
 from app.core.services.tools import ToolService
 from app.core.services.usage import UsageService
-from app.settings import AuthMode, Settings
+from app.settings import AuthMode, Settings, settings_for
 
 __all__ = ["make_catalog", "make_keys", "open_store", "run_application", "usual_model"]
 
@@ -217,11 +217,6 @@ def make_accounts(settings: Settings) -> tuple[IAccounts, str | None]:
     given = settings.atelier_token
     token = given.get_secret_value() if given is not None else load_or_make_token(settings.token_file)
     return LocalAccounts(token), token
-
-
-def settings_for(data_dir: Path | None = None) -> Settings:
-    """The settings of the environment, with another data folder where one is named."""
-    return Settings() if data_dir is None else Settings(data_dir=data_dir)
 
 
 def make_catalog(data_dir: Path | None = None) -> ModelCatalog:

@@ -262,3 +262,8 @@ class Settings(BaseSettings):
     def listens_on_loopback(self) -> bool:
         """Whether only programs on this machine can reach the service."""
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+def settings_for(data_dir: Path | None = None) -> Settings:
+    """The settings of the environment, with another data folder where one is named."""
+    return Settings() if data_dir is None else Settings(data_dir=data_dir)

@@ -8,7 +8,7 @@ from typing import Any
 from langchain_core.messages import AnyMessage
 from langchain_core.tools import BaseTool
 
-from app.core.domain.tool import Approval, ApprovalPolicy, CallTraits, Executor
+from app.core.domain.tool import ApprovalPolicy, CallTraits
 from app.core.ports import IConversationRepository, ILLMProvider, IMessageRepository, ITurnRecorder
 
 MAX_TOOL_ROUNDS = 25
@@ -41,8 +41,7 @@ class TurnContext:
 
     def traits(self, name: str) -> CallTraits:
         """Where a call of the tool `name` runs, and whether it needs approval."""
-        executor = Executor.CLIENT if name in self.client_tools else Executor.SERVER
-        return CallTraits(executor, self.policy.of(name) is Approval.ASK)
+        return self.policy.traits(name, self.client_tools)
 
 
 @dataclass(frozen=True, slots=True)

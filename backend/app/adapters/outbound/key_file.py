@@ -1,12 +1,12 @@
 """Keys of providers that were entered here: a file in the data folder, readable by its owner alone."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any, cast
 
 import orjson
 
+from app.adapters.outbound.private_file import write_private
 from app.core.domain.errors import StorageUnavailable
 
 logger = logging.getLogger(__name__)
@@ -80,16 +80,4 @@ class KeyFile:
         return {name: key for name, key in pairs if isinstance(key, str) and key}
 
     def _write(self, keys: dict[str, str]) -> None:
-        half_written = self._path.with_suffix(f".{os.getpid()}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(half_written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(orjson.dumps(keys, option=orjson.OPT_INDENT_2))
-                file.flush()
-                os.fsync(file.fileno())
-            half_written.replace(self._path)
-        except OSError as error:
-            raise StorageUnavailable(
-                f"The data folder cannot be written ({error.strerror}). Choose another one with DATA_DIR or --data-dir."
-            ) from error
+        write_private(self._path, orjson.dumps(keys, option=orjson.OPT_INDENT_2))

@@ -1,10 +1,9 @@
 """The token of an installation without accounts: made once, kept in the data folder for its owner alone."""
 
-import os
 import secrets
 from pathlib import Path
 
-from app.core.domain.errors import StorageUnavailable
+from app.adapters.outbound.private_file import not_writable, write_private
 
 
 def load_or_make_token(path: Path) -> str:
@@ -14,17 +13,10 @@ def load_or_make_token(path: Path) -> str:
         StorageUnavailable: the folder cannot be read or written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file() and (token := path.read_text().strip()):
             return token
-        token = secrets.token_urlsafe(24)
-        half_written = path.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(half_written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(token + "\n")
-        half_written.replace(path)
     except OSError as error:
-        raise StorageUnavailable(
-            f"The data folder cannot be written ({error.strerror}). Choose another one with DATA_DIR or --data-dir."
-        ) from error
+        raise not_writable(error) from error
+    token = secrets.token_urlsafe(24)
+    write_private(path, f"{token}\n".encode())
     return token

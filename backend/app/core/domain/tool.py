@@ -1,6 +1,6 @@
 """Tools: where a call runs, and whether somebody must agree to it first."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -48,6 +48,11 @@ class ApprovalPolicy:
         """The policy of the tool `name`."""
         policy = self._rule(name)
         return Approval.DENY if policy is Approval.ASK and not self.can_ask else policy
+
+    def traits(self, name: str, client_tools: Collection[str]) -> CallTraits:
+        """Where a call of the tool `name` runs, and whether it needs approval."""
+        executor = Executor.CLIENT if name in client_tools else Executor.SERVER
+        return CallTraits(executor, self.of(name) is Approval.ASK)
 
     def _rule(self, name: str) -> Approval:
         for rules in (self.conversation, self.settings):

@@ -5,6 +5,7 @@ A workflow is in ComfyUI's API format: node ids to `{class_type, inputs}`; an in
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
 import orjson
@@ -155,7 +156,7 @@ class WorkflowTool:
         """The workflow as it stands in its file."""
         return orjson.loads(self._json)
 
-    @property
+    @cached_property
     def image_places(self) -> dict[str, list[tuple[str, str]]]:
         """The parameters that are images, with the nodes that load them and the names of their inputs."""
         workflow = self.workflow

@@ -24,7 +24,7 @@ from app.core.domain.ids import new_id
 from app.core.domain.message import Content, Message, MessageRole, text_of
 from app.core.domain.run import OnBusy, Run, RunStatus
 from app.core.domain.time import utc_now
-from app.core.domain.tool import Approval, ApprovalPolicy, CallTraits, Executor
+from app.core.domain.tool import Approval, ApprovalPolicy, CallTraits
 from app.core.domain.user import User
 from app.core.log_context import current_run
 from app.core.ports import (
@@ -491,12 +491,7 @@ class RunService:
     def _traits_of(self, driven: Driven) -> Callable[[str], CallTraits]:
         """What a client is told of calls of a run beside their names and arguments."""
         client_tools = driven.recorder.run.client_tools
-
-        def traits(name: str) -> CallTraits:
-            executor = Executor.CLIENT if name in client_tools else Executor.SERVER
-            return CallTraits(executor, driven.policy.of(name) is Approval.ASK)
-
-        return traits
+        return lambda name: driven.policy.traits(name, client_tools)
 
     def _turn_of(self, driven: Driven, history: Sequence[Message]) -> Turn:
         run = driven.recorder.run

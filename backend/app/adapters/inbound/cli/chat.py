@@ -13,7 +13,7 @@ from rich.text import Text
 
 from app.adapters.inbound.cli.client import Client, ClientError, Turn
 from app.adapters.inbound.cli.screen import Screen
-from app.settings import Settings
+from app.settings import settings_for
 
 HELP = """\
 Write a message and press Enter. Ctrl-C stops an answer, Ctrl-D ends the program.
@@ -202,7 +202,7 @@ def _interrupts(turn: Turn) -> Any:
 
 def _token_of(data_dir: Path | None) -> str | None:
     """The token of a service whose data folder is here."""
-    settings = Settings(data_dir=data_dir) if data_dir else Settings()
+    settings = settings_for(data_dir)
     if settings.atelier_token is not None:
         return settings.atelier_token.get_secret_value()
     try:

@@ -7,12 +7,12 @@ from pathlib import Path
 from app.bootstrap import open_store
 from app.core.domain.errors import AtelierError
 from app.core.services.checker import Violation, check_all
-from app.settings import Settings
+from app.settings import Settings, settings_for
 
 
 def run(data_dir: Path | None) -> int:
     """Check the store of the settings; 0 where all is as it should be."""
-    settings = Settings(data_dir=data_dir) if data_dir else Settings()
+    settings = settings_for(data_dir)
     if settings.mongodb_url is None and not settings.data_dir.is_dir():
         print(
             f"atelier: There is no data folder at {settings.data_dir}. Say where it is with --data-dir.",

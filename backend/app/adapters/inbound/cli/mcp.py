@@ -9,8 +9,8 @@ from app.core.domain.errors import AtelierError
 
 def run(data_dir: Path | None) -> int:
     """Serve until the client goes; the exit code."""
-    from app.bootstrap import settings_for
     from app.logs import configure
+    from app.settings import settings_for
 
     settings = settings_for(data_dir)
     configure(settings.log_level, settings.log_format)
@@ -28,8 +28,9 @@ async def _serve(data_dir: Path | None) -> None:
     from mcp.server.stdio import stdio_server
 
     from app.adapters.inbound.mcp_server.server import make_server
-    from app.bootstrap import run_workshop, settings_for
+    from app.bootstrap import run_workshop
     from app.core.domain.user import LOCAL_USER
+    from app.settings import settings_for
 
     settings = settings_for(data_dir)
     base_url = f"http://{settings.host}:{settings.port}"

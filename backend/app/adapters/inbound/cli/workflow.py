@@ -16,7 +16,8 @@ from app.core.services.workflow_import import Imported, import_workflow, is_canv
 
 def run(file: Path, name: str | None, object_info: Path | None, is_agreed: bool) -> int:
     """Import a workflow, after it has been looked at; the exit code."""
-    from app.bootstrap import make_definitions, settings_for
+    from app.bootstrap import make_definitions
+    from app.settings import settings_for
 
     try:
         document = read_workflow(file.read_bytes())
@@ -44,7 +45,8 @@ def run(file: Path, name: str | None, object_info: Path | None, is_agreed: bool)
 
 def listing() -> int:
     """Print the tools, and what is wrong with the others; the exit code."""
-    from app.bootstrap import make_definitions, settings_for
+    from app.bootstrap import make_definitions
+    from app.settings import settings_for
 
     definitions = make_definitions(settings_for())
     for tool in definitions.tools().values():
@@ -69,7 +71,8 @@ def _show(imported: Imported) -> None:
 
 async def _object_info() -> Any:
     """ComfyUI's node types, where one is configured."""
-    from app.bootstrap import run_workshop, settings_for
+    from app.bootstrap import run_workshop
+    from app.settings import settings_for
 
     async with run_workshop(settings_for()) as workshop:
         return await workshop.object_info()
