@@ -1,4 +1,11 @@
-# Two stages: the first installs the locked dependencies, the second carries only what runs.
+# Three stages: the first builds the page, the second installs the locked dependencies, the third carries only what runs.
+FROM node:22-slim AS page
+WORKDIR /srv/frontend
+COPY frontend/package.json frontend/package-lock.json ./
+RUN npm ci --no-audit --no-fund
+COPY frontend ./
+RUN npm run build
+
 FROM python:3.12-slim AS build
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 RUN pip install --no-cache-dir uv==0.13.8
@@ -6,6 +13,8 @@ WORKDIR /srv
 COPY pyproject.toml uv.lock README.md ./
 RUN uv sync --frozen --no-dev --no-install-project
 COPY backend backend
+COPY scripts scripts
+COPY --from=page /srv/backend/app/web backend/app/web
 RUN uv sync --frozen --no-dev --no-editable
 
 FROM python:3.12-slim

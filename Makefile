@@ -6,13 +6,15 @@ UV_VERSION := 0.13.8
 BIN := .venv/bin
 READY := .venv/.ready
 NODE_CLIENTS := backend/tests/node_clients
+PAGE := backend/app/web/index.html
+PAGE_SOURCES := $(shell find frontend -path frontend/node_modules -prune -o -type f -print)
 
-.PHONY: help setup run chat test torture lint format bench clean
+.PHONY: help setup page run chat test torture lint format bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
 
-setup: $(READY) ## Install everything into .venv, as the lock file says
+setup: $(READY) $(PAGE) ## Install everything into .venv, as the lock file says, and build the page
 
 $(READY): pyproject.toml uv.lock
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: install it, or say where it is with make PYTHON=…"; exit 1; }
@@ -21,6 +23,16 @@ $(READY): pyproject.toml uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --frozen --inexact
 	@touch $(READY)
+
+$(PAGE): $(PAGE_SOURCES)
+	@if ! command -v npm >/dev/null || ! node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))'; then \
+		echo "Node 20 or newer is missing: the service runs, but without the page to talk in. Install Node and say this again."; \
+	elif cd frontend && npm ci --silent --no-audit --no-fund && npm run --silent build; then touch ../$(PAGE); \
+	else echo "The page could not be built (see above): the service runs without it."; fi
+
+page: ## Build the page again
+	@rm -f $(PAGE)
+	@$(MAKE) --no-print-directory $(PAGE)
 
 $(NODE_CLIENTS)/node_modules/.ready: $(NODE_CLIENTS)/package-lock.json
 	@if command -v npm >/dev/null; then cd $(NODE_CLIENTS) && npm ci --silent --no-audit --no-fund && touch node_modules/.ready; \
@@ -57,4 +69,4 @@ bench: setup ## Measure turns, long histories, the start, many connections, the 
 	@$(BIN)/python -m bench.invoke
 
 clean: ## Remove what setup made (not the data)
-	@rm -rf .venv .ruff_cache $(NODE_CLIENTS)/node_modules
+	@rm -rf .venv .ruff_cache $(NODE_CLIENTS)/node_modules frontend/node_modules backend/app/web

@@ -100,6 +100,7 @@ async def run_application(
                 runs=runs,
                 history=HistoryService(store, catalog),
                 catalog=catalog,
+                keys=catalog.keys,
                 accounts=accounts,
                 store=store,
                 gateway=ModelGateway(catalog),

@@ -22,11 +22,12 @@ Start = Callable[..., Awaitable[Service]]
 
 
 @asynccontextmanager
-async def serve(settings: Settings) -> AsyncIterator[Service]:
+async def serve(settings: Settings, port: int = 0) -> AsyncIterator[Service]:
     """The service for `settings`, as the command starts it."""
     app = create_app(settings)
     listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
     started = asyncio.Event()
     server = Server(app, max_frame_bytes=settings.ws_max_frame_bytes, on_ready=started.set)
     serving = asyncio.create_task(server._serve([listening]))  # without its signal handlers
@@ -87,9 +88,9 @@ async def start(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstre
     stores: dict[str, Settings] = {}
     async with AsyncExitStack() as stack:
 
-        async def begin(*, checked: bool = True, **changes: Any) -> Service:
+        async def begin(*, checked: bool = True, port: int = 0, **changes: Any) -> Service:
             settings = settings_for(tmp_path, upstream, **changes)
-            service = await stack.enter_async_context(serve(settings))
+            service = await stack.enter_async_context(serve(settings, port))
             if not checked:
                 return service
             stores[f"{settings.mongodb_database}@{settings.mongodb_url or settings.data_dir}"] = settings

@@ -116,6 +116,7 @@ class Run(BaseModel):
             "model": self.model,
             "message_id": self.user_message_id,
             "last_message_id": self.last_message_id,
+            "client_tools": self.client_tools,
             "finish_reason": self.finish_reason,
             "usage": self.usage,
             "error": self.error,

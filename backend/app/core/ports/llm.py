@@ -115,6 +115,35 @@ class ILLMProvider(Protocol):
         ...
 
 
+class IProviderKeys(Protocol):
+    """The keys of providers that are kept here."""
+
+    def check(self, provider: str) -> None:
+        """Make sure that there is such a provider.
+
+        Raises:
+            UnknownModel: there is none.
+        """
+        ...
+
+    def set(self, provider: str, key: str) -> None:
+        """Keep a key; it is used at once.
+
+        Raises:
+            InvalidFrame: it cannot be a key.
+            StorageUnavailable: it cannot be kept.
+        """
+        ...
+
+    def remove(self, provider: str) -> bool:
+        """Forget a key; whether there was one.
+
+        Raises:
+            StorageUnavailable: the change cannot be kept.
+        """
+        ...
+
+
 class IModelCatalog(Protocol):
     """The models that are configured here."""
 

@@ -1,6 +1,7 @@
 """Conversations and their history: find, change, delete, take away and bring back."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from app.core.domain.conversation import Conversation, Fork, Span, go_on_from, newest_stretch_behind, title_from
@@ -14,6 +15,20 @@ from app.core.ports import ConversationPage, IModelCatalog, Place, Store
 EXPORT_FORMAT = "atelier.conversation/1"
 MAX_IMPORT_MESSAGES = 10_000
 _BLOCK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Some messages of the active branch, oldest first.
+
+    Attributes:
+        next_cursor: the `seq` to go on from in the same direction; None at the end.
+        siblings: for messages by id that have others in their place on other branches, how many stand there.
+    """
+
+    items: Sequence[Message]
+    next_cursor: int | None
+    siblings: Mapping[str, int]
 
 
 class HistoryService:
@@ -75,8 +90,8 @@ class HistoryService:
 
     async def messages(
         self, user: User, conversation_id: str, *, limit: int, before: int | None, after: int | None
-    ) -> tuple[Sequence[Message], int | None]:
-        """A page of the active branch, oldest first, and the `seq` to go on from in the same direction.
+    ) -> HistoryPage:
+        """A page of the active branch, oldest first.
 
         Raises:
             NotFound: the user has no such conversation.
@@ -84,12 +99,12 @@ class HistoryService:
         conversation = await self.get(user, conversation_id)
         found = await self._store.messages.page(conversation, limit=limit + 1, before=before, after=after)
         if len(found) <= limit:
-            return found, None
+            return HistoryPage(found, None, _siblings(conversation, found, is_first=after is None))
         if after is None:
             page = found[1:]
-            return page, page[0].seq
+            return HistoryPage(page, page[0].seq, _siblings(conversation, found))
         page = found[:-1]
-        return page, page[-1].seq
+        return HistoryPage(page, page[-1].seq, _siblings(conversation, page))
 
     async def has_message(self, user: User, conversation_id: str, message_id: str) -> bool:
         """Whether the user has such a conversation with such a message."""
@@ -229,6 +244,26 @@ def _build(conversation_id: str, raw: Sequence[dict[str, Any]]) -> list[Message]
         ids.add(message_id)
         built.append(message)
     return built
+
+
+def _siblings(conversation: Conversation, messages: Sequence[Message], *, is_first: bool = False) -> dict[str, int]:
+    """How many messages stand in the place of each of `messages` that has others there.
+
+    Args:
+        messages: a stretch of the active branch.
+        is_first: whether the branch begins with it; else its first message is left out: what it goes on from is not known.
+    """
+    starts = {start for start, _ in conversation.forks}
+    counts: dict[str, int] = {}
+    parent = 0 if is_first else None
+    for message in messages:
+        if parent is not None:
+            goes_straight_on = parent < conversation.last_seq and parent + 1 not in starts
+            count = sum(behind == parent for _, behind in conversation.forks) + goes_straight_on
+            if count > 1:
+                counts[message.id] = count
+        parent = message.seq or 0
+    return counts
 
 
 def _found(conversation: Conversation | None) -> Conversation:

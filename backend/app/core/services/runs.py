@@ -237,9 +237,36 @@ class RunService:
             NotFound, InvalidFrame: there is no such assistant message.
             UnknownModel, ProviderNotConfigured, ConversationBusy, RateLimited, StorageUnavailable.
         """
-        self._check_room()
         conversation, old = await self._message(user, conversation_id, message_id, MessageRole.ASSISTANT)
         asked = await self._question_of(conversation, old)
+        return await self._run_again(user, conversation, asked, model, client_tools)
+
+    async def retry(
+        self,
+        user: User,
+        conversation_id: str,
+        message_id: str,
+        model: str | None = None,
+        client_tools: Sequence[str] = (),
+    ) -> Run:
+        """Run the turn of a user message again: the way on from a turn that ended without an answer.
+
+        Raises:
+            NotFound, InvalidFrame: there is no such user message.
+            UnknownModel, ProviderNotConfigured, ConversationBusy, RateLimited, StorageUnavailable.
+        """
+        conversation, asked = await self._message(user, conversation_id, message_id, MessageRole.USER)
+        return await self._run_again(user, conversation, asked, model, client_tools)
+
+    async def _run_again(
+        self,
+        user: User,
+        conversation: Conversation,
+        asked: Message,
+        model: str | None,
+        client_tools: Sequence[str],
+    ) -> Run:
+        self._check_room()
         run = Run(
             conversation_id=conversation.id,
             user_id=user.id,

@@ -6,13 +6,14 @@ from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
 from app.adapters.inbound.ai_sdk.request import ChatRequest, answers_in, content_of
-from app.adapters.inbound.ai_sdk.translate import Chunk, Translator, first_answer
+from app.adapters.inbound.ai_sdk.translate import Chunk, Translator, first_answer, without_void
 from app.adapters.inbound.content import ClientId
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me, Services
 from app.core.domain.errors import NotFound
 from app.core.domain.event import to_json
 from app.core.domain.ids import is_client_id
+from app.core.domain.message import MessageRole
 from app.core.domain.run import Run, RunStatus
 from app.core.domain.user import User
 from app.core.services.runs import Send
@@ -56,8 +57,7 @@ async def stop(conversation_id: ClientId, user: Me, atelier: Atelier) -> Respons
 async def _begin(body: ChatRequest, user: User, atelier: Services) -> tuple[Run, int]:
     """The run that a request begins or goes on with, and the event after which its stream begins."""
     if body.trigger == "regenerate-message":
-        message_id = body.messageId or await _last_answer(body.id, user, atelier)
-        return await atelier.runs.regenerate(user, body.id, message_id, body.model, body.clientTools), 0
+        return await _again(body, user, atelier), 0
     last = body.last
     if last.role == "assistant":
         return await _answer(body, user, atelier)
@@ -100,11 +100,17 @@ async def _active(conversation_id: str, user: User, atelier: Services) -> Run | 
     return await atelier.runs.get(user, conversation.active_run_id) if conversation.active_run_id else None
 
 
-async def _last_answer(conversation_id: str, user: User, atelier: Services) -> str:
-    newest, _ = await atelier.history.messages(user, conversation_id, limit=1, before=None, after=None)
-    if not newest:
-        raise NotFound("There is no answer yet that could be given again.")
-    return newest[-1].id
+async def _again(body: ChatRequest, user: User, atelier: Services) -> Run:
+    """Give an answer again: the one that is named, else the last; after a turn that failed before it, the missing one."""
+    message_id, begin = body.messageId, atelier.runs.regenerate
+    if message_id is None:
+        newest = await atelier.history.messages(user, body.id, limit=1, before=None, after=None)
+        if not newest.items:
+            raise NotFound("There is no answer yet that could be given again.")
+        message_id = newest.items[-1].id
+        if newest.items[-1].role is MessageRole.USER:
+            begin = atelier.runs.retry
+    return await begin(user, body.id, message_id, body.model, body.clientTools)
 
 
 def _stream(atelier: Services, user: User, run: Run, after: int) -> Response:
@@ -121,7 +127,7 @@ async def _lines(atelier: Services, user: User, run: Run, after: int) -> AsyncIt
             yield ": still here\n\n"
             continue
         ended = batch[-1].ends
-        if text := "".join(_line(chunk) for event in batch for chunk in translator.chunks(event)):
+        if text := "".join(_line(chunk) for event in without_void(batch) for chunk in translator.chunks(event)):
             yield text
     if not ended:
         yield "".join(_line(chunk) for chunk in translator.waits())

@@ -130,6 +130,21 @@ class Translator:
         yield {"type": "finish", "finishReason": reason, **({"messageMetadata": metadata} if metadata else {})}
 
 
+def without_void(events: Sequence[RunEvent]) -> list[RunEvent]:
+    """`events` without the pieces that a later one of them makes void.
+
+    This wire cannot take pieces back, so who takes a turn up again should not be told those of a step that began anew.
+    """
+    resets = {event.data["message_id"]: event.seq for event in events if event.type == "reset"}
+    if not resets:
+        return list(events)
+    return [
+        event
+        for event in events
+        if event.type not in ("token", "reasoning") or event.seq > resets.get(event.data["message_id"], 0)
+    ]
+
+
 def first_answer(outline: Sequence[OutlineEntry]) -> str | None:
     """The id of the first assistant message that a run told of."""
     for entry in outline:

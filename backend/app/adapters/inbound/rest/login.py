@@ -12,6 +12,7 @@ from app.adapters.inbound.guard import COOKIE
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.page import login_page, welcome_page
 from app.adapters.inbound.rest.services import Atelier
+from app.adapters.inbound.rest.web import built_page
 from app.core.domain.errors import InvalidFrame, Unauthenticated
 from app.core.domain.user import LOCAL_USER, User
 
@@ -48,6 +49,8 @@ async def index(
     user: User | None = request.state.user
     if user is None:
         return HTMLResponse(login_page(), 401, _HEADERS)
+    if (page := built_page()) is not None:
+        return page
     recent = await atelier.history.list(user, limit=8, cursor=None, q=None, archived=False)
     return HTMLResponse(
         welcome_page(atelier.catalog.default, recent.items, escape(request.headers["host"])), 200, _HEADERS

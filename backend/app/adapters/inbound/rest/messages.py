@@ -25,11 +25,13 @@ async def messages(
     before: Annotated[Seq | None, Query(description="Only messages with a smaller `seq`.")] = None,
     after: Annotated[Seq | None, Query(description="Only messages with a greater `seq`, the first ones.")] = None,
 ) -> Response:
-    """The active branch in order of `seq`; the newest page when neither `before` nor `after` is given."""
+    """The active branch in order of `seq`, with `siblings` where other branches begin; the newest page when neither `before` nor `after` is given."""
     if before is not None and after is not None:
         raise InvalidFrame("Give before or after, not both.")
-    found, cursor = await atelier.history.messages(user, conversation_id, limit=limit, before=before, after=after)
-    return page([message.to_wire() for message in found], None if cursor is None else str(cursor))
+    found = await atelier.history.messages(user, conversation_id, limit=limit, before=before, after=after)
+    cursor = None if found.next_cursor is None else str(found.next_cursor)
+    answer = {"items": [message.to_wire() for message in found.items], "next_cursor": cursor}
+    return Json({**answer, "siblings": found.siblings} if found.siblings else answer)
 
 
 @router.get(

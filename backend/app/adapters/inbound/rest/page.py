@@ -56,6 +56,8 @@ def welcome_page(model: str, recent: Sequence[Conversation], host: str) -> str:
     return _page(
         "Atelier",
         f"""<h1>Atelier</h1><p class="lead">An agent chat service that keeps every message, tool call and result. Version {__version__}.</p>
+<p role="alert">The page to talk in is not built, because Node was not there when this was set up. Install Node 20 or newer and
+say <code>make run</code> again.</p>
 <h2>Talk to it</h2>{hint}
 <pre><code>.venv/bin/atelier chat</code></pre>
 <p class="note">Or from a program: <code>ws://{host}/ws</code>, OpenAI's clients at <code>http://{host}/v1</code>, MCP clients at

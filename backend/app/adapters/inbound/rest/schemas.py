@@ -95,6 +95,11 @@ class MessageList(BaseModel):
 
     items: list[MessageOut]
     next_cursor: str | None = Field(examples=["51"])
+    siblings: dict[str, int] | None = Field(
+        None,
+        description="For messages by id that have others in their place on other branches, how many stand there. Left out "
+        "where no branch begins.",
+    )
 
 
 class RunOut(BaseModel):
@@ -106,6 +111,7 @@ class RunOut(BaseModel):
     model: str = Field(examples=["demo@offline"])
     message_id: str
     last_message_id: str | None
+    client_tools: list[str]
     finish_reason: str | None = Field(examples=["stop"])
     usage: dict[str, int] | None
     error: dict[str, Any] | None

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from app.core.domain.user import User
-from app.core.ports import IFileStore, IModelCatalog, IModelGateway, IWorkflowRepository, Store
+from app.core.ports import IFileStore, IModelCatalog, IModelGateway, IProviderKeys, IWorkflowRepository, Store
 from app.core.services.accounts import IAccounts
 from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
@@ -24,6 +24,7 @@ class Services:
     runs: RunService
     history: HistoryService
     catalog: IModelCatalog
+    keys: IProviderKeys
     accounts: IAccounts
     store: Store
     gateway: IModelGateway

@@ -28,13 +28,16 @@ FAILED_LIST_LIFETIME = 60.0
 class ModelCatalog:
     """An `IModelCatalog` made of the settings and of the keys in the data folder. A package is imported when first used.
 
+    Attributes:
+        keys: the keys that it asks with.
+
     Raises:
         UnknownModel, ProviderNotConfigured: a model of DEFAULT_MODEL or MODEL_FALLBACKS cannot be asked.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._keys = ProviderKeys(settings)
+        self.keys = ProviderKeys(settings)
         self._facts = FactBook(settings.model_file)
         self._pool = HttpPool()
         self._limits = TimeLimits(
@@ -84,7 +87,7 @@ class ModelCatalog:
 
     def provider(self, model: str, tools: Sequence[Any] = (), options: Mapping[str, Any] | None = None) -> ILLMProvider:
         row, _ = self._row(model) if model != DEMO else (None, "")
-        key = (model, tuple(map(id, tools)), self._keys.of(row.id) if row is not None else None)
+        key = (model, tuple(map(id, tools)), self.keys.of(row.id) if row is not None else None)
         known = self._providers.get(key) if not options else None
         if known is not None:
             return known[0]
@@ -172,14 +175,14 @@ class ModelCatalog:
             provider=row,
             base_url=own or row.base_url,
             is_own=own is not None,
-            secret=key or self._keys.of(row.id),
+            secret=key or self.keys.of(row.id),
             pool=self._pool,
             limits=self._limits,
         )
 
     def _is_set_up(self, row: Provider) -> bool:
         """Whether somebody has set a provider up: with a key, or with an address that may do without one."""
-        if self._keys.of(row.id) is not None or self._settings.provider_url(row.id) is not None:
+        if self.keys.of(row.id) is not None or self._settings.provider_url(row.id) is not None:
             return True
         return row.id not in PROVIDERS and not row.needs_key
 

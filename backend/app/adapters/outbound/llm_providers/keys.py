@@ -6,7 +6,7 @@ from dotenv import dotenv_values
 
 from app.adapters.outbound.key_file import KeyFile
 from app.adapters.outbound.llm_providers.providers import PROVIDERS, Provider, custom_provider
-from app.core.domain.errors import UnknownModel
+from app.core.domain.errors import InvalidFrame, UnknownModel
 from app.settings import Settings
 
 
@@ -41,8 +41,13 @@ class ProviderKeys:
         """Keep a key in the data folder.
 
         Raises:
+            InvalidFrame: it cannot be a key.
             StorageUnavailable: the folder cannot be written.
         """
+        if not key:
+            raise InvalidFrame("No key was entered; nothing has changed.")
+        if not key.isascii() or any(character.isspace() for character in key):
+            raise InvalidFrame("That is no key: it has spaces or characters beyond ASCII in it. Nothing has changed.")
         self._file.set(provider, key)
 
     def remove(self, provider: str) -> bool:

@@ -1,0 +1,286 @@
+"""What people do on the page."""
+
+import asyncio
+
+import orjson
+from playwright.async_api import Page, expect
+
+from app.settings import CustomProvider
+from tests.comfyui.fake import PNG, FakeComfyUI
+from tests.integration.conftest import Start
+from tests.page.conftest import PHONE, Open, Watch, say
+from tests.upstream import Upstream, paused
+
+
+def answers(page: Page):
+    return page.get_by_label("Atelier", exact=True)
+
+
+async def test_from_the_first_visit_to_the_first_answer(start: Start, open_page: Open, watch: Watch):
+    service = await start(openai_base_url=None, openai_api_key=None, default_model=None)
+    page = await open_page(service)
+    await page.get_by_role("button", name="Go on with the demo model").click()
+    await page.get_by_role("button", name="17 times 23").click()
+    await expect(answers(page)).to_contain_text("391")
+    await expect(page.get_by_role("navigation").get_by_role("link")).to_have_count(1)
+    assert watch.hosts == {"127.0.0.1"}
+
+
+async def test_an_answer_streams_and_a_reload_in_the_middle_goes_on(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    gate = asyncio.Event()
+    upstream.script(paused(gate, "The first half, ", "and the second."))
+    page = await open_page(service)
+    await say(page, "Go on")
+    await expect(answers(page)).to_contain_text("The first half,")
+    await page.reload()
+    await expect(answers(page)).to_contain_text("The first half,")
+    gate.set()
+    await expect(answers(page)).to_contain_text("The first half, and the second.")
+    await expect(answers(page)).to_have_count(1)
+    await expect(page.get_by_text("10 in · 5 out")).to_be_visible()
+
+
+async def test_stop_keeps_what_there_is(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    upstream.script(paused(asyncio.Event(), "As far as this"))
+    page = await open_page(service)
+    await say(page, "Go on")
+    await expect(answers(page)).to_contain_text("As far as this")
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    await page.reload()
+    await expect(answers(page)).to_contain_text("As far as this")
+    await expect(page.get_by_text("stopped")).to_be_visible()
+
+
+async def test_edit_makes_a_branch_and_the_arrows_go_between(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    page = await open_page(service)
+    await say(page, "first thought")
+    await expect(answers(page)).to_contain_text("You said: first thought")
+    await page.get_by_role("button", name="Edit and send again").click()
+    await page.get_by_role("textbox", name="Edit the message").fill("second thought")
+    await page.keyboard.press("Enter")
+    await expect(answers(page)).to_contain_text("You said: second thought")
+    await expect(page.get_by_text("2/2")).to_be_visible()
+    await page.get_by_role("button", name="Previous branch").click()
+    await expect(answers(page)).to_contain_text("You said: first thought")
+    await expect(page.get_by_text("1/2")).to_be_visible()
+
+
+async def test_an_answer_is_given_again(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    upstream.says("One answer.")
+    upstream.says("Another one.")
+    page = await open_page(service)
+    await say(page, "Say something")
+    await expect(answers(page)).to_contain_text("One answer.")
+    await page.get_by_role("button", name="Answer again").click()
+    await expect(answers(page)).to_contain_text("Another one.")
+    await expect(answers(page)).to_have_count(1)
+    await expect(page.get_by_text("2/2")).to_be_visible()
+
+
+async def test_a_tool_that_needs_approval_asks(start: Start, upstream: Upstream, open_page: Open):
+    service = await start(tool_approval={"multiply": "ask"})
+    upstream.calls(("call_1", "multiply", '{"a": 6, "b": 7}'))
+    page = await open_page(service)
+    await say(page, "Multiply")
+    await expect(page.get_by_role("group", name="May multiply run?")).to_be_visible()
+    await page.reload()
+    await page.get_by_role("button", name="Allow").click()
+    await expect(page.get_by_label("Tool multiply: Done")).to_be_visible()
+    await expect(answers(page).get_by_text("You said: 42")).to_be_visible()
+    upstream.calls(("call_2", "multiply", '{"a": 1, "b": 1}'))
+    await say(page, "And again")
+    await page.get_by_label("Reason, for the model").fill("too easy")
+    await page.get_by_role("button", name="Refuse").click()
+    await expect(page.get_by_label("Tool multiply: Refused")).to_be_visible()
+    await expect(answers(page).last).to_contain_text("too easy")
+
+
+async def test_a_workflow_shows_its_progress_and_its_picture(
+    start: Start, upstream: Upstream, example: None, comfyui: FakeComfyUI, open_page: Open
+):
+    service = await start(comfyui_url=comfyui.url)
+    comfyui.hold, comfyui.sends_previews = asyncio.Event(), 1
+    upstream.calls(("call_1", "example", orjson.dumps({"positive_prompt": "a fox"}).decode()))
+    page = await open_page(service)
+    await say(page, "Draw a fox")
+    await expect(page.get_by_role("progressbar", name="Progress")).to_be_visible()
+    comfyui.hold.set()
+    await expect(page.get_by_label("Tool example: Done")).to_be_visible()
+    picture = page.get_by_role("button", name="Open the picture")
+    await picture.click()
+    viewer = page.get_by_role("dialog", name="Picture")
+    assert await viewer.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 1
+    async with page.expect_download() as download:
+        await viewer.get_by_role("link", name="Download").click()
+    assert await (await download.value).path()
+    await page.keyboard.press("Escape")
+    await expect(viewer).to_be_hidden()
+    await page.reload()
+    await expect(page.get_by_role("button", name="Open the picture")).to_be_visible()
+
+
+async def test_what_a_model_writes_stays_text(start: Start, upstream: Upstream, open_page: Open, watch: Watch):
+    service = await start()
+    upstream.says(
+        "<script>document.title = 'owned'</script>\n\n<img src=x onerror=\"document.title = 'owned'\">\n\n"
+        "[press me](javascript:document.title='owned') ![a picture](https://elsewhere.example/x.png)\n\n"
+        "| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nprint(1)\n```\n\nThe end is $e = mc^2$."
+    )
+    page = await open_page(service)
+    await say(page, "Be evil")
+    answer = answers(page)
+    await expect(answer.locator(".katex").first).to_be_visible()
+    await expect(answer.get_by_role("table")).to_be_visible()
+    await expect(answer).to_contain_text("<script>document.title = 'owned'</script>")
+    await expect(answer).to_contain_text("press me")
+    assert await answer.locator("script, img, [onerror], a[href^='javascript']").count() == 0
+    await answer.get_by_role("button", name="Copy code").click()
+    await expect(answer.get_by_role("button", name="Copied")).to_be_visible()
+    assert await page.title() != "owned"
+    assert watch.hosts == {"127.0.0.1"}
+
+
+async def test_a_picture_is_attached_by_the_picker_and_by_pasting(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    page = await open_page(service)
+    png = {"name": "dot.png", "mimeType": "image/png", "buffer": PNG}
+    async with page.expect_file_chooser() as chooser:
+        await page.get_by_role("button", name="Attach files").click()
+    await (await chooser.value).set_files(png)
+    await expect(page.get_by_role("button", name="Remove dot.png")).to_be_visible()
+    await page.get_by_role("textbox", name="Message").evaluate(
+        """input => {
+            const data = new DataTransfer();
+            data.items.add(new File(["some notes"], "notes.txt", { type: "text/plain" }));
+            input.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+        }"""
+    )
+    await expect(page.get_by_role("button", name="Remove notes.txt")).to_be_visible()
+    await say(page, "What is this?")
+    await expect(answers(page)).to_contain_text("You said:")
+    parts = upstream.requests[-1]["messages"][-1]["content"]
+    pictures = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    assert [url.partition(",")[0] for url in pictures] == ["data:image/png;base64"]
+    assert any("some notes" in part.get("text", "") for part in parts)
+    await page.reload()
+    await expect(page.get_by_role("button", name="Open the picture")).to_be_visible()
+
+
+async def test_conversations_are_found_renamed_pinned_archived_and_deleted(start: Start, open_page: Open):
+    service = await start()
+    page = await open_page(service)
+    for text in ("about foxes", "about boats"):
+        await page.get_by_role("button", name="New conversation").click()
+        await say(page, text)
+        await expect(answers(page)).to_contain_text(text)
+    links = page.get_by_role("navigation").get_by_role("link")
+    await expect(links).to_have_count(2)
+    await page.get_by_role("searchbox", name="Search conversations").fill("foxes")
+    await expect(links).to_have_count(1)
+    await page.get_by_role("searchbox", name="Search conversations").fill("")
+    await expect(links).to_have_count(2)
+
+    async def choose(title: str, entry: str) -> None:
+        await page.get_by_role("button", name=f"Options of {title}").click()
+        await page.get_by_role("menuitem", name=entry, exact=True).click()
+
+    await choose("about foxes", "Rename")
+    await page.get_by_role("textbox", name="Title").fill("The fox file")
+    await page.keyboard.press("Enter")
+    await expect(links.filter(has_text="The fox file")).to_be_visible()
+    await choose("The fox file", "Pin")
+    await expect(links.first).to_have_text("The fox file")
+    await expect(page.get_by_role("heading", name="Pinned")).to_be_visible()
+    await choose("about boats", "Archive")
+    await expect(links).to_have_count(1)
+    await page.get_by_role("button", name="Archive", exact=True).click()
+    await choose("about boats", "Restore")
+    await page.get_by_role("button", name="Archive", exact=True).click()
+    await expect(links).to_have_count(2)
+    await choose("about boats", "Delete")
+    await expect(links).to_have_count(1)
+    await page.get_by_role("button", name="Undo").last.click()
+    await expect(links).to_have_count(2)
+    await choose("about boats", "Delete")
+    await expect(links).to_have_count(1)
+    await page.reload()
+    await expect(links).to_have_count(1)
+    async with service.http() as http:
+        assert [one["title"] for one in (await http.get("/api/conversations")).json()["items"]] == ["The fox file"]
+
+
+async def test_commands_complete_and_run(start: Start, open_page: Open):
+    service = await start()
+    page = await open_page(service)
+    await say(page, "hello")
+    await expect(answers(page)).to_contain_text("hello")
+    await page.get_by_role("textbox", name="Message").press_sequentially("/re")
+    await expect(page.get_by_role("option")).to_have_count(1)
+    await page.keyboard.press("Tab")
+    await page.get_by_role("textbox", name="Message").press_sequentially("A better title")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="A better title")).to_be_visible()
+    await say(page, "/nonsense")
+    await expect(page.get_by_text("There is no command /nonsense")).to_be_visible()
+    await say(page, "/help")
+    await expect(page.get_by_role("dialog", name="Help")).to_contain_text("/rename TITLE")
+
+
+async def test_the_service_goes_and_comes_back(start: Start, upstream: Upstream, open_page: Open, watch: Watch):
+    watch.expected += ["ERR_CONNECTION", "ERR_INCOMPLETE", "Failed to load resource", "network error"]
+    service = await start()
+    page = await open_page(service)
+    await say(page, "remember me")
+    await expect(answers(page)).to_contain_text("remember me")
+    await page.get_by_role("textbox", name="Message").fill("half a thought")
+    port = int(service.url.rsplit(":", 1)[1])
+    await service.stop()
+    await page.evaluate("window.dispatchEvent(new Event('offline'))")
+    await expect(page.get_by_text("The service does not answer.")).to_be_visible()
+    await start(port=port)
+    await expect(page.get_by_text("The service does not answer.")).to_be_hidden(timeout=30_000)
+    await expect(answers(page)).to_contain_text("remember me")
+    await expect(page.get_by_role("textbox", name="Message")).to_have_value("half a thought")
+
+
+async def test_an_error_says_what_happened_and_the_turn_can_be_tried_again(
+    start: Start, upstream: Upstream, open_page: Open
+):
+    service = await start()
+    upstream.refuses(401, {"message": "bad key"})
+    page = await open_page(service)
+    await say(page, "hello")
+    await expect(page.get_by_role("alert")).to_contain_text("OPENAI_API_KEY")
+    await page.get_by_role("button", name="Try again").click()
+    await expect(answers(page)).to_contain_text("You said: hello")
+    await expect(page.get_by_label("You", exact=True)).to_have_count(1)
+
+
+async def test_a_key_that_is_entered_is_used(start: Start, upstream: Upstream, open_page: Open):
+    own = CustomProvider(name="studio", base_url=upstream.url, key_variable="STUDIO_KEY", model="scripted")
+    service = await start(openai_base_url=None, openai_api_key=None, default_model=None, custom_providers=[own])
+    page = await open_page(service)
+    await page.get_by_label("Provider").select_option("studio")
+    await page.get_by_label("Key").fill("sk-entered-0123456789")
+    await page.get_by_role("button", name="Store the key").click()
+    await page.get_by_role("button", name="Use it all the same").click()  # that server has no list of its models
+    await expect(page.get_by_label("Provider")).to_be_hidden()
+    await say(page, "hello")
+    await expect(answers(page)).to_contain_text("You said: hello")
+    assert upstream.headers[-1]["Authorization"] == "Bearer sk-entered-0123456789"
+
+
+async def test_a_phone_shows_the_list_when_it_is_asked_for(start: Start, open_page: Open):
+    service = await start()
+    page = await open_page(service, viewport=PHONE, color_scheme="dark")
+    await say(page, "hello")
+    await expect(answers(page)).to_contain_text("You said: hello")
+    assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    await expect(page.get_by_role("navigation")).to_be_hidden()
+    await page.get_by_role("button", name="Conversations").click()
+    await expect(page.get_by_role("navigation")).to_be_visible()

@@ -1,0 +1,186 @@
+/** The page: the list beside one conversation, and what stands above both. */
+import { Menu, PlugZap } from "lucide-react";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { Conversation } from "../chat/Conversation";
+import { COMMANDS, type Command } from "../chat/commands";
+import { Setup } from "../setup/Setup";
+import { Sidebar } from "../sidebar/Sidebar";
+import { useConversations } from "../sidebar/useConversations";
+import { api, type Models } from "./api";
+import { useConnection } from "./connection";
+import { Dialog } from "./Dialog";
+import { newId } from "./ids";
+import { complain, Notices, notify } from "./notices";
+
+interface Shown {
+  id: string;
+  isNew: boolean;
+}
+
+const MODEL_KEY = "atelier.model";
+
+/** The conversation that the address names, or a new one. */
+function shownByAddress(): Shown {
+  const id = decodeURIComponent(location.hash.slice(1));
+  return /^[A-Za-z0-9_-]{1,64}$/.test(id) ? { id, isNew: false } : { id: newId(), isNew: true };
+}
+
+export function App() {
+  const connection = useConnection();
+  const [shown, setShown] = useState(shownByAddress);
+  const [models, setModels] = useState<Models | null>(null);
+  const [model, setModel] = useState<string | null>(() => localStorage.getItem(MODEL_KEY));
+  const [showsList, setShowsList] = useState(false);
+  const [showsHelp, setShowsHelp] = useState(false);
+  const [idea, setIdea] = useState<{ text: string; id: string } | null>(null);
+  const menuButton = useRef<HTMLButtonElement>(null);
+
+  const open = useCallback((id: string | null) => {
+    setShowsList(false);
+    setShown((now) => (id === null ? { id: newId(), isNew: true } : now.id === id ? now : { id, isNew: false }));
+    history.pushState(null, "", id === null ? location.pathname : `#${id}`);
+  }, []);
+
+  const list = useConversations(
+    useCallback((id: string) => {
+      if (location.hash.slice(1) === id) history.replaceState(null, "", location.pathname);
+      setShown((now) => (now.id === id ? { id: newId(), isNew: true } : now));
+    }, []),
+  );
+
+  useEffect(() => {
+    const follow = () => setShown(shownByAddress());
+    window.addEventListener("popstate", follow);
+    return () => window.removeEventListener("popstate", follow);
+  }, []);
+
+  useEffect(() => {
+    api.models().then(setModels, complain);
+    list.refresh();
+  }, [connection.returns, list.refresh]);
+
+  const title = list.items.find((one) => one.id === shown.id)?.title ?? null;
+  useEffect(() => {
+    document.title = title ? `${title} · Atelier` : "Atelier";
+  }, [title]);
+
+  const known = models?.items.some((one) => one.id === model) ? model : null;
+  const chooseModel = useCallback((id: string) => {
+    setModel(id);
+    localStorage.setItem(MODEL_KEY, id);
+  }, []);
+
+  const onStored = useCallback(() => {
+    if (location.hash.slice(1) !== shown.id) history.replaceState(null, "", `#${shown.id}`);
+  }, [shown.id]);
+
+  const onCommand = useCallback(
+    (command: Command) => {
+      const id = shown.id;
+      switch (command.name) {
+        case "help":
+          setShowsHelp(true);
+          break;
+        case "new":
+          open(null);
+          break;
+        case "rename":
+          api.change(id, { title: command.argument }).then(list.refresh, complain);
+          break;
+        case "model":
+          chooseModel(command.argument);
+          notify(`${command.argument} answers from now on.`);
+          break;
+        case "clear":
+          api.change(id, { archived: true }).then(list.refresh, complain);
+          open(null);
+          break;
+        case "export": {
+          const link = document.createElement("a");
+          link.href = api.exportUrl(id, command.argument === "json" ? "json" : "markdown");
+          link.download = "";
+          link.click();
+          break;
+        }
+        case "compact":
+          api.compact(id).then((done) => notify(`${done.messages} messages are now a summary of ${done.tokens} tokens for the model. All of them stay here.`), complain);
+          break;
+      }
+    },
+    [shown.id, open, chooseModel, list.refresh],
+  );
+
+  const empty = useMemo(
+    () => <Setup models={models} onIdea={(text) => setIdea({ text, id: newId() })} onModels={setModels} />,
+    [models],
+  );
+
+  return (
+    <div className={showsList ? "page shows-list" : "page"}>
+      <a className="skip" href="#composer">
+        To the message box
+      </a>
+      <Sidebar
+        list={list}
+        current={shown.id}
+        onOpen={open}
+        onNew={() => open(null)}
+        onSkills={() => notify("")}
+      />
+      <button className="shade" tabIndex={-1} aria-hidden="true" onClick={() => setShowsList(false)} />
+      <main>
+        <header className="top">
+          <button
+            className="icon menu-button"
+            ref={menuButton}
+            aria-label="Conversations"
+            aria-expanded={showsList}
+            onClick={() => setShowsList(!showsList)}
+          >
+            <Menu size={20} />
+          </button>
+          <h2>{title ?? "New conversation"}</h2>
+        </header>
+        {!connection.reachable && (
+          <div className="banner" role="alert">
+            <PlugZap size={16} /> The service does not answer. What you wrote is kept; the page goes on by itself when it is
+            back.
+          </div>
+        )}
+        <Conversation
+          key={`${shown.id}/${connection.returns}`}
+          id={shown.id}
+          isNew={shown.isNew && location.hash === ""}
+          models={models?.items ?? []}
+          model={known}
+          onModel={chooseModel}
+          onStored={onStored}
+          onTurn={list.refresh}
+          onCommand={onCommand}
+          onMissing={() => {
+            notify("There is no such conversation.", { isError: true });
+            open(null);
+          }}
+          skills={[]}
+          empty={empty}
+          idea={idea}
+        />
+      </main>
+      {showsHelp && (
+        <Dialog title="Help" onClose={() => setShowsHelp(false)}>
+          <dl className="help">
+            {COMMANDS.map((command) => (
+              <div key={command.name}>
+                <dt>
+                  <code>{command.usage}</code>
+                </dt>
+                <dd>{command.help}</dd>
+              </div>
+            ))}
+          </dl>
+        </Dialog>
+      )}
+      <Notices />
+    </div>
+  );
+}

@@ -1,0 +1,243 @@
+/** The service's REST surface: one place that knows where it is and how to ask it. */
+
+/** Where the service is, and the token that a page of another origin has to show. */
+export interface Access {
+  base: string;
+  token: string | null;
+}
+
+const access: Access = { base: "", token: null };
+
+/** Say where the service is. The page that the service itself serves needs not to. */
+export function useService(base: string, token: string | null): void {
+  access.base = base.replace(/\/+$/, "");
+  access.token = token;
+}
+
+/** An address of the service, for links and pictures. */
+export function addressOf(path: string): string {
+  return path.startsWith("/") ? access.base + path : path;
+}
+
+/** Headers that every request carries. */
+export function credentials(): Record<string, string> {
+  return access.token ? { Authorization: `Bearer ${access.token}` } : {};
+}
+
+/** What the service said that it cannot do, in its own words. */
+export class ServiceError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** The service cannot be reached at all. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The service does not answer.");
+  }
+}
+
+/** Ask the service; a `Response` that is not an error. */
+export async function request(path: string, init: RequestInit = {}): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(addressOf(path), {
+      ...init,
+      headers: { ...credentials(), ...(init.headers as Record<string, string> | undefined) },
+    });
+  } catch (error) {
+    if (error instanceof DOMException && error.name === "AbortError") throw error;
+    throw new Unreachable();
+  }
+  if (!response.ok) throw await failure(response);
+  return response;
+}
+
+/** The error in an answer: a problem document's words, or its status. */
+export async function failure(response: Response): Promise<ServiceError> {
+  const text = await response.text();
+  try {
+    const problem = JSON.parse(text) as { detail?: string; title?: string; code?: string };
+    return new ServiceError(response.status, problem.code ?? "", problem.detail ?? problem.title ?? text);
+  } catch {
+    return new ServiceError(response.status, "", `The service answered with ${response.status}.`);
+  }
+}
+
+async function json<T>(path: string, method = "GET", body?: unknown, signal?: AbortSignal): Promise<T> {
+  const init: RequestInit = { method };
+  if (signal) init.signal = signal;
+  if (body !== undefined) {
+    init.body = JSON.stringify(body);
+    init.headers = { "Content-Type": "application/json" };
+  }
+  const response = await request(path, init);
+  return (response.status === 204 ? undefined : await response.json()) as T;
+}
+
+export interface Conversation {
+  id: string;
+  title: string | null;
+  model: string | null;
+  system_prompt: string | null;
+  message_count: number;
+  archived: boolean;
+  pinned: boolean;
+  active_run_id: string | null;
+  created_at: string;
+  updated_at: string;
+}
+
+export interface ToolCall {
+  id: string;
+  name: string;
+  args: unknown;
+}
+
+export interface Artifact {
+  url: string;
+  media_type: string;
+  name?: string;
+}
+
+export interface Usage {
+  input_tokens: number;
+  output_tokens: number;
+  total_tokens: number;
+}
+
+export interface ContentPart {
+  type: string;
+  text?: string;
+  image_url?: { url: string };
+  file?: { file_data: string; filename?: string };
+}
+
+export interface StoredMessage {
+  id: string;
+  conversation_id: string;
+  seq: number;
+  parent_id: string | null;
+  role: "user" | "assistant" | "system" | "tool";
+  content: string | ContentPart[];
+  metadata: {
+    tool_calls?: ToolCall[];
+    tool_call_id?: string;
+    name?: string;
+    status?: "success" | "error";
+    denied?: boolean;
+    artifacts?: Artifact[];
+    model?: string;
+    usage?: Usage;
+    finish_reason?: string;
+    reasoning?: string;
+    skill?: string;
+  };
+  created_at: string;
+}
+
+export interface Page<T> {
+  items: T[];
+  next_cursor: string | null;
+}
+
+export interface Messages extends Page<StoredMessage> {
+  /** For messages by id that have others in their place on other branches, how many stand there. */
+  siblings?: Record<string, number>;
+}
+
+export interface Run {
+  id: string;
+  conversation_id: string;
+  status: "queued" | "running" | "waiting" | "completed" | "failed" | "cancelled";
+  model: string;
+  message_id: string;
+  client_tools?: string[];
+}
+
+export interface Model {
+  id: string;
+  provider: string;
+  name: string;
+  default: boolean;
+  tools?: boolean;
+  images?: boolean;
+  reasoning?: boolean;
+  context_tokens?: number;
+  input_price?: number;
+  output_price?: number;
+}
+
+export interface Provider {
+  id: string;
+  title: string;
+  configured: boolean;
+  key_variable: string;
+  error?: string;
+}
+
+export interface Models extends Page<Model> {
+  providers: Provider[];
+}
+
+export interface Skill {
+  slug: string;
+  name: string;
+  description: string;
+  instructions: string;
+  built_in: boolean;
+}
+
+export interface ContextPart {
+  name: string;
+  tokens: number;
+  text: string;
+}
+
+export interface Context {
+  model: string;
+  budget: number;
+  tokens: number;
+  parts: ContextPart[];
+  tools: { name: string; tokens: number }[];
+  messages: { role: string; content: unknown }[];
+  messages_tokens: number;
+  left_out: number;
+}
+
+const at = (id: string): string => `/api/conversations/${encodeURIComponent(id)}`;
+
+/** The calls of the REST surface that the page makes. */
+export const api = {
+  conversations: (options: { q?: string; cursor?: string; archived: boolean }, signal?: AbortSignal) => {
+    const query = new URLSearchParams({ limit: "50", archived: String(options.archived) });
+    if (options.q) query.set("q", options.q);
+    if (options.cursor) query.set("cursor", options.cursor);
+    return json<Page<Conversation>>(`/api/conversations?${query}`, "GET", undefined, signal);
+  },
+  conversation: (id: string) => json<Conversation>(at(id)),
+  change: (id: string, changes: Partial<Conversation>) => json<Conversation>(at(id), "PATCH", changes),
+  remove: async (id: string) => void (await request(at(id), { method: "DELETE", keepalive: true })),
+  messages: (id: string, options: { before?: number; limit: number }) => {
+    const query = new URLSearchParams({ limit: String(options.limit) });
+    if (options.before !== undefined) query.set("before", String(options.before));
+    return json<Messages>(`${at(id)}/messages?${query}`);
+  },
+  siblings: (id: string, messageId: string) =>
+    json<Page<StoredMessage>>(`${at(id)}/messages/${encodeURIComponent(messageId)}/siblings`),
+  switchTo: (id: string, messageId: string) =>
+    json<Conversation>(`${at(id)}/head`, "PUT", { message_id: messageId }),
+  exportUrl: (id: string, format: "json" | "markdown") => addressOf(`${at(id)}/export?format=${format}`),
+  run: (id: string) => json<Run>(`/api/runs/${encodeURIComponent(id)}`),
+  compact: (id: string) => json<{ messages: number; tokens: number }>(`${at(id)}/compact`, "POST"),
+  stop: (id: string) => json<void>(`/api/chat/${encodeURIComponent(id)}/stop`, "POST"),
+  models: (refresh = false) => json<Models>(`/api/models${refresh ? "?refresh=true" : ""}`),
+  setKey: (provider: string, key: string) =>
+    json<Provider>(`/api/providers/${encodeURIComponent(provider)}/key`, "PUT", { key }),
+  alive: async () => (await request("/api/health/live")).ok,
+};

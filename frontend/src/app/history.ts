@@ -1,0 +1,139 @@
+/** Stored messages as the messages of the AI SDK: a turn's answers, calls and results are one message, as they are streamed. */
+import type { UIMessage } from "ai";
+import type { ContentPart, StoredMessage, ToolCall, Usage } from "./api";
+
+/** What stands beside a message's parts. */
+export interface Metadata {
+  model?: string;
+  usage?: Usage;
+  finishReason?: string;
+  seq?: number;
+  /** How many messages stand in this one's place, itself among them. */
+  siblings?: number;
+  runId?: string;
+  skill?: string;
+  /** Milliseconds that each call took, by its id. */
+  took?: Record<string, number>;
+}
+
+export type ChatMessage = UIMessage<Metadata>;
+type Part = ChatMessage["parts"][number];
+
+/**
+ * The messages of a stretch of history, oldest first.
+ *
+ * @param siblings how many messages stand in the place of each, where there are others.
+ * @param atClient the tools that clients run, where the run waits: every other open call waits for the user's approval.
+ */
+export function toChatMessages(
+  stored: StoredMessage[],
+  siblings: Record<string, number> = {},
+  atClient: Set<string> | null = null,
+): ChatMessage[] {
+  const messages: ChatMessage[] = [];
+  const results = new Map<string, StoredMessage>();
+  for (const one of stored)
+    if (one.role === "tool" && one.metadata.tool_call_id) results.set(one.metadata.tool_call_id, one);
+  for (const one of stored) {
+    if (one.role === "tool") continue;
+    const previous = messages.at(-1);
+    if (one.role === "assistant" && previous?.role === "assistant") {
+      addAnswer(previous, one, results, atClient);
+    } else if (one.role === "assistant") {
+      const answer: ChatMessage = { id: one.id, role: "assistant", parts: [], metadata: headOf(one, siblings) };
+      addAnswer(answer, one, results, atClient);
+      messages.push(answer);
+    } else {
+      const metadata = headOf(one, siblings);
+      if (one.metadata.skill) metadata.skill = one.metadata.skill;
+      messages.push({ id: one.id, role: one.role, parts: partsOf(one.content), metadata });
+    }
+  }
+  return messages;
+}
+
+function headOf(stored: StoredMessage, siblings: Record<string, number>): Metadata {
+  const count = siblings[stored.id];
+  return count === undefined ? { seq: stored.seq } : { seq: stored.seq, siblings: count };
+}
+
+function addAnswer(
+  answer: ChatMessage,
+  stored: StoredMessage,
+  results: Map<string, StoredMessage>,
+  atClient: Set<string> | null,
+): void {
+  const metadata = (answer.metadata ??= {});
+  answer.parts.push({ type: "step-start" });
+  if (stored.metadata.reasoning)
+    answer.parts.push({ type: "reasoning", text: stored.metadata.reasoning, state: "done" });
+  answer.parts.push(...partsOf(stored.content));
+  for (const call of stored.metadata.tool_calls ?? []) {
+    const result = results.get(call.id);
+    answer.parts.push(toolPart(call, result, atClient));
+    if (result) {
+      const took = Date.parse(result.created_at) - Date.parse(stored.created_at);
+      (metadata.took ??= {})[call.id] = Math.max(0, took);
+      for (const artifact of result.metadata.artifacts ?? [])
+        answer.parts.push({ type: "file", url: artifact.url, mediaType: artifact.media_type });
+    }
+  }
+  if (stored.metadata.model) metadata.model = stored.metadata.model;
+  if (stored.metadata.finish_reason) metadata.finishReason = stored.metadata.finish_reason;
+  if (stored.metadata.usage) metadata.usage = sum(metadata.usage, stored.metadata.usage);
+}
+
+function toolPart(call: ToolCall, result: StoredMessage | undefined, atClient: Set<string> | null): Part {
+  const head = { type: `tool-${call.name}` as const, toolCallId: call.id, input: call.args };
+  if (result?.metadata.denied)
+    return { ...head, state: "output-denied", approval: { id: call.id, approved: false } } as Part;
+  if (result?.metadata.status === "error")
+    return { ...head, state: "output-error", errorText: textOf(result.content) } as Part;
+  if (result) return { ...head, state: "output-available", output: valueOf(textOf(result.content)) } as Part;
+  if (atClient && !atClient.has(call.name)) return { ...head, state: "approval-requested", approval: { id: call.id } } as Part;
+  return { ...head, state: "input-available" } as Part;
+}
+
+function partsOf(content: string | ContentPart[]): Part[] {
+  if (typeof content === "string") return content ? [{ type: "text", text: content, state: "done" }] : [];
+  return content.flatMap((part): Part[] => {
+    if (part.type === "text" && part.text) return [{ type: "text", text: part.text, state: "done" }];
+    if (part.image_url) return [{ type: "file", url: part.image_url.url, mediaType: mediaTypeOf(part.image_url.url) }];
+    if (part.file)
+      return [
+        {
+          type: "file",
+          url: part.file.file_data,
+          mediaType: mediaTypeOf(part.file.file_data),
+          filename: part.file.filename ?? "file",
+        },
+      ];
+    return [];
+  });
+}
+
+function mediaTypeOf(url: string): string {
+  return /^data:([^;,]+)/.exec(url)?.[1] ?? "image/png";
+}
+
+function textOf(content: string | ContentPart[]): string {
+  return typeof content === "string" ? content : content.map((part) => part.text ?? "").join("");
+}
+
+function valueOf(text: string): unknown {
+  if (!/^\s*[[{]/.test(text)) return text;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+function sum(a: Usage | undefined, b: Usage): Usage {
+  if (!a) return b;
+  return {
+    input_tokens: a.input_tokens + b.input_tokens,
+    output_tokens: a.output_tokens + b.output_tokens,
+    total_tokens: a.total_tokens + b.total_tokens,
+  };
+}

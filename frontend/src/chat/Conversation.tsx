@@ -1,0 +1,251 @@
+/** One conversation: its newest page of history, and the AI SDK's chat that goes on from there. */
+import { useChat, type UseChatHelpers } from "@ai-sdk/react";
+import { AssistantRuntimeProvider } from "@assistant-ui/react";
+import { useAISDKRuntime } from "@assistant-ui/react-ai-sdk";
+import { lastAssistantMessageIsCompleteWithApprovalResponses, lastAssistantMessageIsCompleteWithToolCalls } from "ai";
+import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { api, ServiceError, type Conversation as ConversationData, type Model, type StoredMessage } from "../app/api";
+import { doubt } from "../app/connection";
+import { toChatMessages, type ChatMessage } from "../app/history";
+import { complain } from "../app/notices";
+import { attachments } from "./attachments";
+import { ChatProvider, type ChatContext } from "./chat";
+import { Composer, type Command } from "./Composer";
+import { PictureViewer } from "./PictureViewer";
+import { Thread } from "./Thread";
+import { makeTransport, type Choices } from "./transport";
+
+const PAGE = 60;
+const THROTTLE = 60;
+
+/** Messages whose turn was taken up again because a step began anew. */
+const begunAnew = new Set<string>();
+
+/** Tools that run where this page is: the canvas of ComfyUI. */
+export interface ClientTools {
+  names: string[];
+  run: (name: string, input: unknown) => Promise<unknown>;
+}
+
+interface Props {
+  id: string;
+  /** There is nothing stored yet. */
+  isNew: boolean;
+  models: Model[];
+  model: string | null;
+  onModel: (model: string) => void;
+  onStored: () => void;
+  onTurn: (conversationId: string) => void;
+  onCommand: (command: Command) => void;
+  onMissing: () => void;
+  skills: { slug: string; name: string; description: string }[];
+  empty: React.ReactNode;
+  /** Something to say at once: `id` is another one each time. */
+  idea?: { text: string; id: string } | null;
+  clientTools?: ClientTools;
+}
+
+interface Loaded {
+  messages: ChatMessage[];
+  /** The smallest `seq` that is loaded, or null where nothing stands before. */
+  before: number | null;
+  isRunning: boolean;
+  conversation: ConversationData | null;
+}
+
+/** The conversation, read from the service when it is opened and each time that its branch changes. */
+export function Conversation(props: Props) {
+  const [loaded, setLoaded] = useState<Loaded | null>(
+    props.isNew ? { messages: [], before: null, isRunning: false, conversation: null } : null,
+  );
+  const [failed, setFailed] = useState<string | null>(null);
+  const [generation, setGeneration] = useState(0);
+  const [resets, setResets] = useState(0);
+
+  useEffect(() => {
+    if (props.isNew && generation === 0) return;
+    let isCurrent = true;
+    setFailed(null);
+    load(props.id, props.clientTools?.names ?? [])
+      .then((found) => {
+        if (isCurrent) {
+          setLoaded(found);
+          setResets(generation);
+        }
+      })
+      .catch((error: unknown) => {
+        if (!isCurrent) return;
+        if (error instanceof ServiceError && error.status === 404) props.onMissing();
+        else setFailed(error instanceof Error ? error.message : String(error));
+        doubt();
+      });
+    return () => {
+      isCurrent = false;
+    };
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [props.id, generation]);
+
+  if (failed !== null)
+    return (
+      <div className="thread-state" role="alert">
+        <p>{failed}</p>
+        <button onClick={() => setGeneration((n) => n + 1)}>Try again</button>
+      </div>
+    );
+  if (!loaded) return <div className="thread-state" aria-busy="true" aria-label="The conversation is being read" />;
+  return <Open key={resets} {...props} loaded={loaded} reload={() => setGeneration((n) => n + 1)} />;
+}
+
+async function load(id: string, clientTools: string[]): Promise<Loaded> {
+  const conversation = await api.conversation(id);
+  const run = conversation.active_run_id ? await api.run(conversation.active_run_id) : null;
+  const page = await api.messages(id, { limit: PAGE });
+  const { kept, before } = wholeTurns(page.items, page.next_cursor);
+  let stored = kept;
+  const isRunning = run?.status === "running" || run?.status === "queued";
+  if (isRunning && run) {
+    // The stream tells the turn from its beginning: what of it is stored already must not be shown twice.
+    const asked = stored.findIndex((one) => one.id === run.message_id);
+    if (asked >= 0) stored = stored.slice(0, asked + 1);
+  }
+  const messages = toChatMessages(stored, page.siblings, run?.status === "waiting" ? new Set([...(run.client_tools ?? []), ...clientTools]) : null);
+  return { messages, before, isRunning, conversation };
+}
+
+/** A page of history that begins with a user's message, so that no turn is cut in two, and where the rest begins. */
+function wholeTurns(items: StoredMessage[], cursor: string | null): { kept: StoredMessage[]; before: number | null } {
+  if (cursor === null) return { kept: items, before: null };
+  const start = items.findIndex((one) => one.role === "user");
+  const kept = start > 0 ? items.slice(start) : items;
+  return { kept, before: kept[0]?.seq ?? null };
+}
+
+function Open(props: Props & { loaded: Loaded; reload: () => void }) {
+  const { id, loaded, clientTools, onTurn, onStored } = props;
+  const choices = useRef<Choices>({ model: null, skill: null, clientTools: [] });
+  choices.current.model = props.model;
+  choices.current.clientTools = clientTools?.names ?? [];
+  const [transport] = useState(() =>
+    makeTransport(() => {
+      const now = choices.current;
+      choices.current = { ...now, skill: null };
+      return now;
+    }),
+  );
+  /** Whether the turn that runs is on a new branch: the ids of its messages are the service's to give. */
+  const branches = useRef(false);
+  const chatRef = useRef<UseChatHelpers<ChatMessage> | null>(null);
+  const [picture, setPicture] = useState<string | null>(null);
+  const [before, setBefore] = useState(loaded.before);
+  const [isPrepending, setIsPrepending] = useState(false);
+
+  const chat = useChat<ChatMessage>({
+    id,
+    messages: loaded.messages,
+    transport,
+    resume: loaded.isRunning,
+    experimental_throttle: THROTTLE,
+    sendAutomaticallyWhen: (state) =>
+      lastAssistantMessageIsCompleteWithApprovalResponses(state) ||
+      (clientTools !== undefined && lastAssistantMessageIsCompleteWithToolCalls(state)),
+    onToolCall: ({ toolCall }) => {
+      if (!clientTools?.names.includes(toolCall.toolName)) return;
+      const { toolName: tool, toolCallId } = toolCall;
+      clientTools.run(tool, toolCall.input).then(
+        (output) => void chatRef.current?.addToolOutput({ tool, toolCallId, output } as never),
+        (error: unknown) =>
+          void chatRef.current?.addToolOutput({
+            state: "output-error",
+            tool,
+            toolCallId,
+            errorText: error instanceof Error ? error.message : String(error),
+          } as never),
+      );
+    },
+    onData: (part) => {
+      // A step began anew: what was streamed of it is void. The stream is taken up again from the beginning, once.
+      if (part.type !== "data-reset") return;
+      const { messageId } = part.data as { messageId: string };
+      if (begunAnew.has(messageId)) return;
+      begunAnew.add(messageId);
+      props.reload();
+    },
+    onError: (error) => {
+      if (error instanceof TypeError) doubt();
+    },
+    onFinish: () => {
+      onTurn(id);
+      if (branches.current) props.reload();
+    },
+  });
+  chatRef.current = chat;
+
+  useEffect(() => {
+    if (chat.status === "submitted") onStored();
+    if (chat.status === "streaming") onTurn(id);
+  }, [chat.status, id, onStored, onTurn]);
+
+  const stop = useCallback(async () => {
+    try {
+      await api.stop(id);
+    } catch (error) {
+      await chatRef.current?.stop();
+      complain(error);
+    }
+  }, [id]);
+
+  const runtime = useAISDKRuntime(useMemo(() => ({ ...chat, stop }), [chat, stop]), {
+    adapters: { attachments },
+    cancelPendingToolCallsOnSend: false,
+    joinStrategy: "none",
+  });
+
+  const loadOlder = useMemo(() => {
+    if (before === null) return null;
+    return async () => {
+      const page = await api.messages(id, { before, limit: 200 });
+      const older = wholeTurns(page.items, page.next_cursor);
+      setIsPrepending(true);
+      chatRef.current?.setMessages((messages) => [...toChatMessages(older.kept, page.siblings), ...messages]);
+      setBefore(older.before);
+    };
+  }, [before, id]);
+
+  const context: ChatContext = {
+    id,
+    chat,
+    models: props.models,
+    loadOlder,
+    isPrepending,
+    edit: (messageId, parts) => {
+      branches.current = true;
+      void chat.sendMessage({ parts, messageId });
+    },
+    answerAgain: (messageId) => {
+      branches.current = true;
+      void chat.regenerate(messageId === undefined ? {} : { messageId });
+    },
+    reload: props.reload,
+    showPicture: setPicture,
+  };
+  return (
+    <AssistantRuntimeProvider runtime={runtime}>
+      <ChatProvider value={context}>
+        <Thread empty={props.empty} onPrepended={() => setIsPrepending(false)} />
+        <Composer
+          conversationId={id}
+          idea={props.idea ?? null}
+          models={props.models}
+          model={props.model}
+          onModel={props.onModel}
+          onCommand={props.onCommand}
+          skills={props.skills}
+          onSkill={(slug) => (choices.current.skill = slug)}
+          isRunning={chat.status === "submitted" || chat.status === "streaming"}
+          onStop={() => void stop()}
+        />
+        {picture !== null && <PictureViewer url={picture} onClose={() => setPicture(null)} />}
+      </ChatProvider>
+    </AssistantRuntimeProvider>
+  );
+}

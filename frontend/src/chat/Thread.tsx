@@ -1,0 +1,123 @@
+/** The messages of a conversation. Only what is seen is in the document, however long it is. */
+import { ThreadPrimitive, useAuiState } from "@assistant-ui/react";
+import { ArrowDown } from "lucide-react";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState, type ReactNode } from "react";
+import { Virtualizer, type VirtualizerHandle } from "virtua";
+import { complain } from "../app/notices";
+import { useChatContext } from "./chat";
+import { AssistantMessage, SystemMessage, UserMessage } from "./Message";
+
+const NEAR = 120;
+const EARLY = 1500;
+const parts = { UserMessage, AssistantMessage, SystemMessage };
+
+export function Thread({ empty, onPrepended }: { empty: ReactNode; onPrepended: () => void }) {
+  const { chat, loadOlder, isPrepending } = useChatContext();
+  const length = useAuiState((state) => state.thread.messages.length);
+  const viewport = useRef<HTMLDivElement>(null);
+  const list = useRef<VirtualizerHandle>(null);
+  const isAtEnd = useRef(true);
+  const isLoading = useRef(false);
+  const [showsJump, setShowsJump] = useState(false);
+
+  const toEnd = useCallback(() => {
+    const element = viewport.current;
+    if (element) element.scrollTop = element.scrollHeight;
+  }, []);
+
+  useLayoutEffect(() => {
+    if (isPrepending) onPrepended();
+  }, [isPrepending, onPrepended]);
+
+  // The end stays in sight while the answer grows, as long as the reader has not scrolled away from it.
+  useLayoutEffect(() => {
+    const content = viewport.current?.firstElementChild;
+    if (!content) return;
+    const observer = new ResizeObserver(() => {
+      if (isAtEnd.current) toEnd();
+    });
+    observer.observe(content);
+    return () => observer.disconnect();
+  }, [toEnd]);
+
+  useEffect(() => {
+    if (chat.status === "submitted") {
+      isAtEnd.current = true;
+      toEnd();
+    }
+  }, [chat.status, toEnd]);
+
+  const onScroll = () => {
+    const element = viewport.current;
+    if (!element) return;
+    const rest = element.scrollHeight - element.scrollTop - element.clientHeight;
+    isAtEnd.current = rest < NEAR;
+    setShowsJump(rest > 2 * element.clientHeight);
+    if (element.scrollTop < EARLY && loadOlder && !isLoading.current) {
+      isLoading.current = true;
+      loadOlder()
+        .catch(complain)
+        .finally(() => (isLoading.current = false));
+    }
+  };
+
+  return (
+    <ThreadPrimitive.Root className="thread">
+      <div
+        className="viewport"
+        ref={viewport}
+        onScroll={onScroll}
+        tabIndex={0}
+        role="log"
+        aria-label="Messages"
+        aria-busy={chat.status === "streaming"}
+      >
+        <div className="messages">
+          {length === 0 ? (
+            empty
+          ) : (
+            <Virtualizer ref={list} scrollRef={viewport} shift={isPrepending} bufferSize={600}>
+              {Array.from({ length }, (_, index) => (
+                <ThreadPrimitive.MessageByIndex key={chat.messages[index]?.id ?? index} index={index} components={parts} />
+              ))}
+            </Virtualizer>
+          )}
+          {chat.status === "submitted" && (
+            <div className="message assistant pending" aria-label="The answer is on its way">
+              <span className="dots" aria-hidden="true">
+                <i />
+                <i />
+                <i />
+              </span>
+            </div>
+          )}
+          {chat.error && <Failure error={chat.error} />}
+        </div>
+      </div>
+      {showsJump && (
+        <button className="jump" onClick={toEnd} aria-label="To the newest message">
+          <ArrowDown size={18} />
+        </button>
+      )}
+    </ThreadPrimitive.Root>
+  );
+}
+
+function Failure({ error }: { error: Error }) {
+  const { chat, reload, answerAgain } = useChatContext();
+  const isNetwork = error instanceof TypeError;
+  return (
+    <div className="failure" role="alert">
+      <p>{isNetwork ? "The connection to the service was lost. The answer goes on there." : error.message}</p>
+      <button
+        onClick={() => {
+          chat.clearError();
+          if (isNetwork || chat.messages.at(-1)?.role === "assistant") reload();
+          else answerAgain();
+        }}
+      >
+        {isNetwork ? "Take it up again" : "Try again"}
+      </button>
+    </div>
+  );
+}

@@ -1,0 +1,47 @@
+/** The AI SDK wire to the service: only what is new is sent, since the stored history is the truth. */
+import { DefaultChatTransport } from "ai";
+import { addressOf, credentials, failure } from "../app/api";
+import { doubt } from "../app/connection";
+import type { ChatMessage } from "../app/history";
+
+/** What the next request says beside the message, read when it is sent. */
+export interface Choices {
+  model: string | null;
+  skill: string | null;
+  clientTools: string[];
+}
+
+/** The transport of one page or tab. */
+export function makeTransport(choices: () => Choices): DefaultChatTransport<ChatMessage> {
+  return new DefaultChatTransport<ChatMessage>({
+    api: addressOf("/api/chat"),
+    headers: credentials,
+    fetch: async (input, init) => {
+      try {
+        const response = await fetch(input, init);
+        if (!response.ok) throw await failure(response);
+        return response;
+      } catch (error) {
+        if (error instanceof TypeError) doubt();
+        throw error;
+      }
+    },
+    prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => {
+      const { model, skill, clientTools } = choices();
+      return {
+        body: {
+          id,
+          trigger,
+          messageId,
+          messages: trigger === "submit-message" ? messages.slice(-1) : [],
+          ...(model && { model }),
+          ...(skill && { skill }),
+          ...(clientTools.length > 0 && { clientTools }),
+        },
+      };
+    },
+    prepareReconnectToStreamRequest: ({ id }) => ({
+      api: addressOf(`/api/chat/${encodeURIComponent(id)}/stream`),
+    }),
+  });
+}
