@@ -9,7 +9,7 @@ NODE_CLIENTS := backend/tests/node_clients
 PAGE := backend/app/web/index.html
 PAGE_SOURCES := $(shell find frontend -path frontend/node_modules -prune -o -type f -print)
 
-.PHONY: help setup page run chat test torture lint format bench clean
+.PHONY: help setup page schemas run chat test torture lint format bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -24,11 +24,14 @@ $(READY): pyproject.toml uv.lock
 	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --frozen --inexact
 	@touch $(READY)
 
-$(PAGE): $(PAGE_SOURCES)
+$(PAGE): $(READY) $(PAGE_SOURCES) scripts/tool_schemas.py backend/app/core/domain/declared_tools.py
 	@if ! command -v npm >/dev/null || ! node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))'; then \
 		echo "Node 20 or newer is missing: the service runs, but without the page to talk in. Install Node and say this again."; \
-	elif cd frontend && npm ci --silent --no-audit --no-fund && npm run --silent build; then touch ../$(PAGE); \
+	elif $(BIN)/python scripts/tool_schemas.py --check && cd frontend && npm ci --silent --no-audit --no-fund && npm run --silent build; then touch ../$(PAGE); \
 	else echo "The page could not be built (see above): the service runs without it."; fi
+
+schemas: $(READY) ## Write the frontend's schemas of the tools, from their declaration
+	@$(BIN)/python scripts/tool_schemas.py
 
 page: ## Build the page again
 	@rm -f $(PAGE)

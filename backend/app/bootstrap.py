@@ -25,7 +25,7 @@ from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
 from app.adapters.outbound.token_file import load_or_make_token
 from app.adapters.outbound.tool_files import ToolFiles
-from app.core.domain.canvas import CANVAS_TOOLS
+from app.core.domain.declared_tools import DECLARED_TOOLS
 from app.core.ports import (
     IAgent,
     IRunCommands,
@@ -34,16 +34,22 @@ from app.core.ports import (
     ITurnRecorder,
     NoOtherProcess,
     NoToolServers,
+    Preview,
     Store,
     Turn,
 )
 from app.core.services.accounts import IAccounts, LocalAccounts, OpenAccounts
+from app.core.services.compaction import Compaction
+from app.core.services.context_view import ContextView
 from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
 from app.core.services.previews import Previews
+from app.core.services.prompt import PromptService
 from app.core.services.runs import RunLimits, RunService
+from app.core.services.skills import SkillService
 from app.core.services.tools import ToolService
 from app.core.services.usage import UsageService
+from app.core.services.workshop import Workshop
 from app.settings import AuthMode, Settings, settings_for
 
 __all__ = ["make_catalog", "make_keys", "open_store", "run_application", "usual_model"]
@@ -53,10 +59,8 @@ logger = logging.getLogger(__name__)
 
 RESERVED_TOOLS = frozenset(
     [
-        *CANVAS_TOOLS,
+        *DECLARED_TOOLS,
         *("add", "subtract", "multiply", "divide"),
-        *("searchInstalledNodes", "getAvailableModels", "readDocumentation", "refreshEnvironment"),
-        *("getQueue", "cancelJob", "systemStats"),
     ]
 )
 """The names of the agent's own tools, which no workflow may take."""
@@ -83,19 +87,24 @@ async def run_application(
     """
     store = await open_store(settings)
     try:
-        async with _run_log(settings) as (log, commands), run_workshop(settings) as workshop:
-            agent = WarmingAgent(catalog, settings.max_tool_rounds, workshop)
+        async with _run_log(settings) as (log, commands), run_tooling(settings) as tooling:
+            skills = SkillService(store.skills)
+            graphs = Workshop(store.workflows, tooling.comfyui, tooling.tools)
+            agent = WarmingAgent(catalog, settings.max_tool_rounds, tooling, graphs, skills)
             limits = RunLimits(
                 context_tokens=settings.context_tokens,
-                system_prompt=settings.system_prompt,
                 lease=timedelta(seconds=settings.lease_seconds),
                 max_runs=settings.max_runs,
                 max_queued=settings.max_queued,
                 tool_approval=settings.tool_approval,
-                default_approval=workshop.mcp_servers.approvals,
+                default_approval=tooling.mcp_servers.approvals,
             )
             usage = UsageService(store.usage, catalog.facts)
-            runs = RunService(store, MeteredRunLog(log), agent, catalog, limits, commands, usage.count)
+            prompts = PromptService(
+                skills, settings.system_prompt, tooling.summary, builds_workflows=tooling.comfyui is not None
+            )
+            runs = RunService(store, MeteredRunLog(log), agent, catalog, limits, prompts, commands, usage.count)
+            passing = PassingTurns(agent, limits, usage.count)
             services = Services(
                 runs=runs,
                 history=HistoryService(store, catalog),
@@ -104,26 +113,30 @@ async def run_application(
                 accounts=accounts,
                 store=store,
                 gateway=ModelGateway(catalog),
-                passing=PassingTurns(agent, limits, usage.count),
+                passing=passing,
+                skills=skills,
+                graphs=graphs,
+                contexts=ContextView(store, agent, catalog, prompts, limits),
+                compaction=Compaction(store, catalog, passing, settings.context_tokens),
                 usage=usage,
-                tools=workshop.tools,
-                files=workshop.files,
-                previews=workshop.previews,
-                definitions=workshop.definitions,
-                object_info=workshop.object_info,
-                mcp_status=workshop.mcp_servers.status,
+                tools=tooling.tools,
+                files=tooling.files,
+                previews=tooling.previews,
+                definitions=tooling.definitions,
+                object_info=tooling.object_info,
+                mcp_status=tooling.mcp_servers.status,
             )
             agent.begin()
             usage.start()
-            workshop.mcp_servers.start()
+            tooling.mcp_servers.start()
             await runs.start()
-            mcp = McpDoor(workshop.tools, workshop.files)
+            mcp = McpDoor(tooling.tools, tooling.files)
             try:
                 sockets = WebSocketHandler(runs, max_sockets=settings.max_sockets)
                 yield Application(services, sockets, OpenAIDoor(services), mcp)
             finally:
                 await mcp.stop()
-                await workshop.mcp_servers.stop()
+                await tooling.mcp_servers.stop()
                 await runs.stop()
                 await usage.stop()
                 await agent.stop()
@@ -154,7 +167,7 @@ async def _run_log(settings: Settings) -> AsyncGenerator[tuple[IRunLog, IRunComm
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class Tooling:
     """What works with ComfyUI.
 
     Attributes:
@@ -169,13 +182,17 @@ class Workshop:
     comfyui: ComfyClient | None
     mcp_servers: IToolServers
 
+    def summary(self) -> str:
+        """A few lines on what ComfyUI has installed, as far as it is known now."""
+        return self.comfyui.summary() if self.comfyui is not None else ""
+
     async def object_info(self) -> Mapping[str, Any] | None:
         """ComfyUI's node types; None where none is configured."""
         return await self.comfyui.object_info() if self.comfyui is not None else None
 
 
 @asynccontextmanager
-async def run_workshop(settings: Settings) -> AsyncGenerator[Workshop]:
+async def run_tooling(settings: Settings) -> AsyncGenerator[Tooling]:
     """The workflow tools, and the ComfyUI that runs them where one is configured."""
     files = FileFolder(settings.files_dir or settings.data_dir / "files")
     definitions = make_definitions(settings)
@@ -183,7 +200,7 @@ async def run_workshop(settings: Settings) -> AsyncGenerator[Workshop]:
     runner = ComfyRunner(client, settings.comfyui_timeout) if client is not None else None
     try:
         servers = _mcp_servers(settings, files, definitions)
-        yield Workshop(ToolService(definitions, runner, files), definitions, files, Previews(), client, servers)
+        yield Tooling(ToolService(definitions, runner, files), definitions, files, Previews(), client, servers)
     finally:
         if client is not None:
             await client.close()
@@ -252,9 +269,13 @@ async def open_store(settings: Settings) -> Store:
 class WarmingAgent:
     """The LangGraph agent, imported beside the start of the service: whoever is first waits for what is left of it."""
 
-    def __init__(self, catalog: ModelCatalog, max_tool_rounds: int, workshop: Workshop) -> None:
+    def __init__(
+        self, catalog: ModelCatalog, max_tool_rounds: int, tooling: Tooling, graphs: Workshop, skills: SkillService
+    ) -> None:
+        self._graphs = graphs
+        self._skills = skills
         self._catalog = catalog
-        self._workshop = workshop
+        self._tooling = tooling
         self._max_tool_rounds = max_tool_rounds
         self._made: asyncio.Task[IAgent] | None = None
 
@@ -269,19 +290,37 @@ class WarmingAgent:
 
     async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
         """Run `turn` with the agent, once that is there."""
+        await (await self._agent()).run(turn, recorder)
+
+    async def preview(self, turn: Turn) -> Preview:
+        """What the first call of `turn` would send."""
+        return await (await self._agent()).preview(turn)
+
+    async def _agent(self) -> IAgent:
         assert self._made is not None
-        agent = self._made.result() if self._made.done() else await asyncio.shield(self._made)
-        await agent.run(turn, recorder)
+        return self._made.result() if self._made.done() else await asyncio.shield(self._made)
 
     def _make(self) -> IAgent:
-        from app.langgraph.agent import LangGraphAgent
+        from app.langgraph.agent import LangGraphAgent, ToolSource
         from app.langgraph.tools import MATH_TOOLS
         from app.langgraph.tools.environment_tools import EnvironmentTools
+        from app.langgraph.tools.graph_tools import graph_tools
+        from app.langgraph.tools.skill_tools import ALWAYS, skill_tools
         from app.langgraph.tools.workflow_tools import WorkflowToolSource
 
-        workshop = self._workshop
-        tools = [*MATH_TOOLS, *(EnvironmentTools(workshop.comfyui).tools() if workshop.comfyui is not None else ())]
-        sources = [WorkflowToolSource(workshop.tools, workshop.previews.keep), workshop.mcp_servers]
+        tooling = self._tooling
+        tools = list(MATH_TOOLS)
+        if tooling.comfyui is not None:
+            tools += EnvironmentTools(tooling.comfyui).tools()
+            tools += graph_tools(self._graphs, tooling.previews.keep)
+        workflows = WorkflowToolSource(tooling.tools, tooling.previews.keep)
+        skills = skill_tools(self._skills)
+        few_skills = {name: skills[name] for name in ALWAYS}
+        sources: list[ToolSource] = [
+            lambda turn: skills if turn.has_skills else few_skills,
+            lambda _: workflows(),
+            lambda _: tooling.mcp_servers(),
+        ]
         agent = LangGraphAgent(self._catalog, tools, sources=sources, max_tool_rounds=self._max_tool_rounds)
         self._catalog.warm_up()
         # What is loaded by now stays: the collector need not walk through it again and again.

@@ -15,7 +15,18 @@ from app.adapters.inbound.ai_sdk import routes as ai_sdk
 from app.adapters.inbound.guard import Guard
 from app.adapters.inbound.mcp_server.http import PATH
 from app.adapters.inbound.openai_api.errors import PREFIX
-from app.adapters.inbound.rest import conversations, login, messages, providers, runs, system, usage, web
+from app.adapters.inbound.rest import (
+    conversations,
+    login,
+    messages,
+    providers,
+    runs,
+    skills,
+    system,
+    usage,
+    web,
+    workshop,
+)
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
 from app.bootstrap import make_accounts, run_application
 from app.core.services.accounts import IAccounts
@@ -58,7 +69,20 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
         redoc_url=None,
     )
     problems.install(app)
-    for module in (tools_api, conversations, messages, runs, system, providers, usage, login, web, ai_sdk):
+    for module in (
+        tools_api,
+        conversations,
+        messages,
+        runs,
+        system,
+        providers,
+        skills,
+        workshop,
+        usage,
+        login,
+        web,
+        ai_sdk,
+    ):
         app.include_router(module.router, max_body_size=MAX_BODY_BYTES)
 
     if settings.allowed_origins:

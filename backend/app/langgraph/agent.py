@@ -1,18 +1,21 @@
 """The agent: runs a turn through the chat graph."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from langchain_core.messages import convert_to_openai_messages
 from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from app.core.domain.tool import Approval
-from app.core.ports import IModelCatalog, ITurnRecorder, Turn
+from app.core.ports import IModelCatalog, ITurnRecorder, Preview, Turn
 from app.langgraph.context import MAX_TOOL_ROUNDS, TurnContext
 from app.langgraph.graphs.chat_graph import chat_graph, run_config
 from app.langgraph.messages import to_langchain
 from app.langgraph.tools.client_tools import with_client_tools
 
-ToolSource = Callable[[], Mapping[str, BaseTool]]
-"""Tools that come and go while the service runs, as they are now: the same objects as long as nothing has changed."""
+ToolSource = Callable[[Turn], Mapping[str, BaseTool]]
+"""Tools that come and go, as they are for a turn: the same objects as long as nothing has changed."""
 
 
 class LangGraphAgent:
@@ -32,15 +35,24 @@ class LangGraphAgent:
         self._max_tool_rounds = max_tool_rounds
         self._graph = chat_graph()
 
-    async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
-        """Run `turn` to its end; every step goes to `recorder`."""
+    async def preview(self, turn: Turn) -> Preview:
+        """What the first call of `turn` would send, in OpenAI's form."""
+        messages: Any = convert_to_openai_messages([to_langchain(message) for message in turn.history])
+        return Preview(messages, [convert_to_openai_tool(tool) for tool in self._tools_of(turn)[1]])
+
+    def _tools_of(self, turn: Turn) -> tuple[dict[str, BaseTool], list[BaseTool]]:
+        """The tools that may run in a turn, and those among them that the model is offered."""
         tools = dict(self._tools)
         for source in self._sources:
-            tools |= source()
+            tools |= source(turn)
         if turn.client_tools:
             tools = with_client_tools(tools, turn.client_tools)
         can_use_tools = self._catalog.facts(turn.model).tools is not False
-        offered = [t for t in tools.values() if can_use_tools and turn.policy.of(t.name) is not Approval.DENY]
+        return tools, [t for t in tools.values() if can_use_tools and turn.policy.of(t.name) is not Approval.DENY]
+
+    async def run(self, turn: Turn, recorder: ITurnRecorder) -> None:
+        """Run `turn` to its end; every step goes to `recorder`."""
+        tools, offered = self._tools_of(turn)
         context = TurnContext(
             llm_provider=self._catalog.provider(turn.model, offered),
             tools=tools,

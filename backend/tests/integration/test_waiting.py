@@ -40,7 +40,8 @@ async def test_a_tool_of_the_client_is_offered_called_and_answered(service: Serv
         await socket.send(type="tool_result", run_id=call["run_id"], tool_call_id="call_2", result={"ok": True})
         await socket.until("complete")
     names = [tool["function"]["name"] for tool in upstream.requests[0]["tools"]]
-    assert names == ["multiply", "add", "subtract", "divide", "draw", "addNode"]
+    math, skills = ["multiply", "add", "subtract", "divide"], ["createSkill", "listUserSkills", "getUserSkill"]
+    assert names == [*math, *skills, "draw", "addNode"]
     node = next(tool["function"] for tool in upstream.requests[0]["tools"] if tool["function"]["name"] == "addNode")
     assert "nodeType" in node["parameters"]["properties"]
     history = await service.history(call["conversation_id"])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.adapters.outbound.persistence.memory import MemoryStore
-from app.core.domain.conversation import Conversation
+from app.core.domain.conversation import Conversation, Summary
 from app.core.domain.message import Message, MessageRole
 from app.core.services.context import BLOCK, estimate_tokens, load_context
 
@@ -47,11 +47,11 @@ def tool_turn() -> list[Message]:
 
 
 async def load(
-    messages: list[Message], *, budget: int = 10**9, prompt: str = "", own: str | None = None
+    messages: list[Message], *, budget: int = 10**9, prompt: str = "", summary: Summary | None = None
 ) -> tuple[list[Message], int]:
     source = Counting(messages)
-    conversation = Conversation(id="c", user_id="u", system_prompt=own)
-    return await load_context(source, conversation, system_prompt=prompt, budget=budget), source.read  # pyright: ignore
+    conversation = Conversation(id="c", user_id="u", summary=summary)
+    return await load_context(source, conversation, prompt=prompt, budget=budget), source.read  # pyright: ignore
 
 
 async def test_a_short_conversation_is_loaded_whole():
@@ -80,12 +80,19 @@ async def test_the_newest_turn_is_whole_even_when_it_is_too_long():
     assert context == messages[4:]
 
 
-async def test_the_prompts_come_first_and_count():
+async def test_the_prompt_comes_first_and_counts():
     messages = chatter(50)
-    context, _ = await load(messages, budget=24 * 10 + 10, prompt="Be kind.", own="Be brief.")
+    context, _ = await load(messages, budget=24 * 10 + 10, prompt="Be kind.\n\nBe brief.")
     assert context[0].role is MessageRole.SYSTEM
     assert context[0].content == "Be kind.\n\nBe brief."
     assert len(context) == 11
+
+
+async def test_what_is_summarised_is_not_sent():
+    messages = chatter(50)
+    context, read = await load(messages, summary=Summary(text="They talked.", seq=90))
+    assert [message.seq for message in context] == list(range(91, 101))
+    assert read <= 2 * BLOCK
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 2_000))
@@ -122,5 +129,5 @@ async def test_the_memory_store_gives_the_same_window():
     conversation = await store.conversations.create(Conversation(user_id="u"))
     for message in chatter(100):
         await store.messages.create(message.model_copy(update={"conversation_id": conversation.id, "seq": None}))
-    context = await load_context(store.messages, conversation, system_prompt="", budget=24 * 20)
+    context = await load_context(store.messages, conversation, prompt="", budget=24 * 20)
     assert [message.seq for message in context] == list(range(181, 201))

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from app.core.domain.declared_tools import MAX_NAME, SLUG
 from app.core.domain.errors import AtelierError
 from app.core.domain.ids import CLIENT_ID
 from app.core.domain.text import check_json
@@ -45,5 +46,6 @@ ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", examples=["ad
 ClientTools = Annotated[
     list[ToolName], Field(max_length=200, description="Names of the tools that the client can run.")
 ]
+SkillSlug = Annotated[str, Field(pattern=SLUG, max_length=MAX_NAME, description="A skill that this turn uses.")]
 Reason = Annotated[CleanText, Field(max_length=1_000)]
 Seq = Annotated[int, Field(ge=0, le=2**53)]

@@ -5,7 +5,17 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from app.adapters.inbound.content import CallId, ClientId, ClientTools, MessageContent, ModelName, Reason, Seq, checked
+from app.adapters.inbound.content import (
+    CallId,
+    ClientId,
+    ClientTools,
+    MessageContent,
+    ModelName,
+    Reason,
+    Seq,
+    SkillSlug,
+    checked,
+)
 from app.core.domain.errors import AtelierError, InvalidFrame, UnknownType
 from app.core.domain.run import OnBusy
 
@@ -20,6 +30,7 @@ class MessageFrame(BaseModel):
     model: ModelName | None = None
     client_tools: ClientTools = Field(default_factory=list[str])
     on_busy: OnBusy = OnBusy.QUEUE
+    skill: SkillSlug | None = None
 
 
 class ToolResultFrame(BaseModel):

@@ -162,6 +162,7 @@ class _Socket:
                         model=frame.model,
                         on_busy=frame.on_busy,
                         client_tools=frame.client_tools,
+                        skill=frame.skill,
                     ),
                 )
                 await self._follow_sent(run)

@@ -20,6 +20,17 @@ Span = tuple[int, int | None]
 WHOLE: list[Span] = [(1, None)]
 
 
+class Summary(BaseModel):
+    """What models are told in place of the older messages of a branch.
+
+    Attributes:
+        seq: the last message that it stands for; it counts on branches that go through that message.
+    """
+
+    text: str
+    seq: int
+
+
 class Conversation(BaseModel):
     """A conversation and what the list of conversations shows of it.
 
@@ -31,6 +42,7 @@ class Conversation(BaseModel):
         forks: where the tree branches: each stretch of messages that does not go on from the one before it, in
             order. Every branch can be told from them, without reading a message.
         tool_approval: for tools by name, or `*` for all, `auto`, `ask` or `deny`, before what the settings say.
+        summary: what models are told in place of the older messages; those stay in the history.
         last_seq: the number of the message that was stored last, on whatever branch.
         active_run_id: the run that has not ended, if there is one.
     """
@@ -49,6 +61,7 @@ class Conversation(BaseModel):
     spans: list[Span] = Field(default_factory=lambda: list(WHOLE))
     forks: list[Fork] = Field(default_factory=list[Fork])
     tool_approval: dict[str, Approval] = Field(default_factory=dict[str, Approval])
+    summary: Summary | None = None
     created_at: datetime = Field(default_factory=utc_now)
     updated_at: datetime = Field(default_factory=utc_now)
 

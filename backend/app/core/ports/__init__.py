@@ -1,6 +1,6 @@
 """What the application needs from outside, as protocols: adapters implement them, the bootstrap chooses."""
 
-from app.core.ports.agent import IAgent, ITurnRecorder, Turn
+from app.core.ports.agent import IAgent, ITurnRecorder, Preview, Turn
 from app.core.ports.commands import IRunCommands, NoOtherProcess
 from app.core.ports.gateway import Count, IModelGateway
 from app.core.ports.llm import (
@@ -45,6 +45,7 @@ from app.core.ports.workflows import (
     StoredFile,
     Upload,
 )
+from app.core.ports.workshop import ISkillRepository, IWorkflowDocuments
 
 __all__ = [
     "Acceptance",
@@ -68,11 +69,13 @@ __all__ = [
     "IRunFeed",
     "IRunLog",
     "IRunRepository",
+    "ISkillRepository",
     "IToolInvoker",
     "IToolRepository",
     "IToolServers",
     "ITurnRecorder",
     "IUsageRepository",
+    "IWorkflowDocuments",
     "IWorkflowRepository",
     "IWorkflowRunner",
     "Invocation",
@@ -85,6 +88,7 @@ __all__ = [
     "NoToolServers",
     "Output",
     "Place",
+    "Preview",
     "Progress",
     "ProviderInfo",
     "Step",

@@ -42,6 +42,7 @@ class Turn:
         client_tools: the tools that the user's client can run; the model is offered them beside the agent's own.
         approvals: for calls by id, whether the user agreed: `{"approved": bool, "reason": …}`.
         policy: which tools need approval.
+        has_skills: whether the user keeps skills.
     """
 
     run_id: str
@@ -52,6 +53,19 @@ class Turn:
     client_tools: Sequence[str] = ()
     approvals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
+    has_skills: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the next call of a model would send.
+
+    Attributes:
+        messages, tools: in OpenAI's form, whatever the provider.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
 
 
 class IAgent(Protocol):
@@ -63,4 +77,8 @@ class IAgent(Protocol):
         Raises:
             AtelierError: the turn cannot come to an answer; what was reported as finished stays.
         """
+        ...
+
+    async def preview(self, turn: Turn) -> Preview:
+        """What the first call of `turn` would send."""
         ...

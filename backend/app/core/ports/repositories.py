@@ -9,6 +9,7 @@ from app.core.domain.conversation import Conversation
 from app.core.domain.message import Message
 from app.core.domain.run import OnBusy, Run
 from app.core.ports.usage import IUsageRepository
+from app.core.ports.workshop import ISkillRepository, IWorkflowDocuments
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,16 @@ class Store(Protocol):
     @property
     def usage(self) -> IUsageRepository:
         """Sums of tokens."""
+        ...
+
+    @property
+    def workflows(self) -> IWorkflowDocuments:
+        """The workflows that are being built."""
+        ...
+
+    @property
+    def skills(self) -> ISkillRepository:
+        """Skills."""
         ...
 
     async def ping(self) -> None:

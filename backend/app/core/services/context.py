@@ -6,7 +6,7 @@ import orjson
 
 from app.core.domain.conversation import Conversation
 from app.core.domain.message import Message, MessageRole
-from app.core.ports import IMessageRepository
+from app.core.ports import IMessageRepository, ModelFacts
 from app.core.services.repair import repair
 
 BLOCK = 64
@@ -17,6 +17,18 @@ MESSAGE_TOKENS = 4
 IMAGE_TOKENS = 1_000
 
 
+ANSWER_TOKENS = 8_192
+"""Room that is left for an answer."""
+
+
+def context_budget(limit: int, facts: ModelFacts) -> int:
+    """How many tokens of a conversation a model is sent: `limit`, or what the model takes less its answer."""
+    if facts.context_tokens is None:
+        return limit
+    answer = min(facts.output_tokens or ANSWER_TOKENS, ANSWER_TOKENS, facts.context_tokens // 2)
+    return min(limit, facts.context_tokens - answer)
+
+
 def estimate_tokens(message: Message) -> int:
     """About how many tokens a model counts for `message`: a quarter of its bytes, and a flat price for other parts.
 
@@ -25,17 +37,18 @@ def estimate_tokens(message: Message) -> int:
     """
     size = MESSAGE_TOKENS
     if isinstance(message.content, str):
-        size += _text_tokens(message.content)
+        size += text_tokens(message.content)
     else:
         for part in message.content:
             text = part.get("text")
-            size += _text_tokens(text) if isinstance(text, str) else IMAGE_TOKENS
+            size += text_tokens(text) if isinstance(text, str) else IMAGE_TOKENS
     for call in message.tool_calls:
         size += len(orjson.dumps(call)) // BYTES_PER_TOKEN
     return size
 
 
-def _text_tokens(text: str) -> int:
+def text_tokens(text: str) -> int:
+    """About how many tokens `text` has."""
     size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
     return -(-size // BYTES_PER_TOKEN)
 
@@ -44,7 +57,7 @@ async def load_context(
     messages: IMessageRepository,
     conversation: Conversation,
     *,
-    system_prompt: str,
+    prompt: str,
     budget: int,
     newest: Message | None = None,
 ) -> list[Message]:
@@ -57,20 +70,22 @@ async def load_context(
     Args:
         messages: where the history is read from.
         conversation: whose active branch it is.
-        system_prompt: what the service tells every model; the conversation's own prompt is added to it.
+        prompt: the system prompt, whole.
         budget: tokens for all of it, as `estimate_tokens` counts.
         newest: the last message of the branch, where the caller has it at hand.
     """
-    prompt = "\n\n".join(part for part in (system_prompt, conversation.system_prompt or "") if part)
     head = [Message(conversation_id=conversation.id, role=MessageRole.SYSTEM, content=prompt)] if prompt else []
     room = budget - sum(estimate_tokens(message) for message in head)
 
     window = [newest] if newest is not None else []  # newest first
     room -= sum(estimate_tokens(message) for message in window)
     before = newest.seq if newest is not None else None
+    told = summarised(conversation)
     while before != 1:
         block = await messages.page(conversation, limit=BLOCK, before=before)
         for message in reversed(block):
+            if (message.seq or 0) <= told:
+                return head + repair(reversed(window), keep_open=True)
             room -= estimate_tokens(message)
             if room < 0 and _has_user(window):
                 return head + _cut(window)
@@ -79,6 +94,13 @@ async def load_context(
             break
         before = block[0].seq
     return head + repair(reversed(window), keep_open=True)
+
+
+def summarised(conversation: Conversation) -> int:
+    """The last message of the active branch that the summary stands for; 0 where it counts on another branch."""
+    seq = conversation.summary.seq if conversation.summary is not None else 0
+    on_branch = any(low <= seq and (high is None or seq <= high) for low, high in conversation.spans)
+    return seq if on_branch else 0
 
 
 def _has_user(window: Sequence[Message]) -> bool:

@@ -9,7 +9,7 @@ from app.core.domain.event import RunEvent
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message
 from app.core.domain.run import Run
-from app.core.domain.tool import ApprovalPolicy
+from app.core.domain.tool import ALL_TOOLS, Approval, ApprovalPolicy
 from app.core.domain.user import User
 from app.core.ports import IAgent, Step, Turn
 from app.core.services.repair import repair
@@ -26,10 +26,12 @@ class PassingTurns:
         self._count = count
         self._running = 0
 
-    async def run(self, user: User, model: str, history: Sequence[Message]) -> AsyncGenerator[list[RunEvent]]:
+    async def run(
+        self, user: User, model: str, history: Sequence[Message], *, with_tools: bool = True
+    ) -> AsyncGenerator[list[RunEvent]]:
         """The events of a turn behind `history`, in batches, to its end. Who stops listening stops the turn.
 
-        A tool that needs the user's approval is refused: there is nobody to ask.
+        A tool that needs the user's approval is refused: there is nobody to ask. Without `with_tools` none is offered.
 
         Raises:
             RateLimited: as many turns run as may.
@@ -46,7 +48,10 @@ class PassingTurns:
             model=model,
             history=repair(history),
             policy=ApprovalPolicy(
-                self._limits.tool_approval, {}, can_ask=False, defaults=self._limits.default_approval()
+                self._limits.tool_approval,
+                {} if with_tools else {ALL_TOOLS: Approval.DENY},
+                can_ask=False,
+                defaults=self._limits.default_approval(),
             ),
         )
         self._running += 1

@@ -42,16 +42,16 @@ from app.core.ports import (
     Turn,
 )
 from app.core.services.answers import Answer, ToolResult, as_command, check_answer, from_command, tool_message
-from app.core.services.context import BLOCK, load_context
+from app.core.services.context import BLOCK, context_budget, load_context
 from app.core.services.driven import Begin, Driven
 from app.core.services.listeners import Listeners
+from app.core.services.prompt import PromptService, join
 from app.core.services.repair import open_calls
 from app.core.services.replay import told_so_far
 from app.core.services.turn import CountTokens, TurnRecorder
 
 logger = logging.getLogger(__name__)
 
-ANSWER_TOKENS = 8_192
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 
 
@@ -61,7 +61,6 @@ class RunLimits:
 
     Attributes:
         context_tokens: how much of a conversation a model is sent.
-        system_prompt: what every model is told first.
         lease: how long a process may be silent before another one takes its runs over.
         max_runs: turns that this process drives at once.
         max_queued: runs accepted by this process that wait behind others at once.
@@ -70,7 +69,6 @@ class RunLimits:
     """
 
     context_tokens: int = 32_000
-    system_prompt: str = ""
     lease: timedelta = timedelta(seconds=30)
     max_runs: int = 1_000
     max_queued: int = 1_000
@@ -84,6 +82,7 @@ class Send:
 
     Attributes:
         create: make the conversation under the id that is given, where there is none.
+        skill: the slug of a skill that this turn uses.
     """
 
     content: Content
@@ -93,6 +92,7 @@ class Send:
     on_busy: OnBusy = OnBusy.QUEUE
     client_tools: Sequence[str] = ()
     create: bool = False
+    skill: str | None = None
 
 
 class RunService:
@@ -105,6 +105,7 @@ class RunService:
         agent: IAgent,
         catalog: IModelCatalog,
         limits: RunLimits,
+        prompts: PromptService,
         commands: IRunCommands | None = None,
         count: CountTokens | None = None,
     ) -> None:
@@ -115,6 +116,7 @@ class RunService:
         self._agent = agent
         self._catalog = catalog
         self._limits = limits
+        self._prompts = prompts
         self._owner = new_id()
         self._driven: dict[str, Driven] = {}
         self._errands: set[asyncio.Task[None]] = set()
@@ -160,6 +162,8 @@ class RunService:
             EmptyInput, UnknownModel, ProviderNotConfigured, NotFound, ConversationBusy, RateLimited, StorageUnavailable.
         """
         self._check_input(send.content)
+        if send.skill is not None:
+            await self._prompts.check_skill(user, send.skill)
         known = await self._known(user, send)
         if known and known.active_run_id and len(self._driven) - self.active >= self._limits.max_queued:
             raise RateLimited("As many messages wait for their turn as the service can hold. Try again in a moment.")
@@ -174,13 +178,14 @@ class RunService:
             conversation_id=conversation_id,
             role=MessageRole.USER,
             content=send.content,
+            metadata={"skill": send.skill} if send.skill is not None else {},
         )
         run = Run(
             conversation_id=conversation_id,
             user_id=user.id,
             model=model,
             message_id=message.id,
-            request={"content": send.content, "on_busy": send.on_busy.value},
+            request={"content": send.content, "on_busy": send.on_busy.value, **_skill(message)},
             client_tools=list(dict.fromkeys(send.client_tools)),
         )
         accepted = await self._store.runs.accept(
@@ -212,13 +217,14 @@ class RunService:
         conversation, old = await self._message(user, conversation_id, message_id, MessageRole.USER)
         parent = (await self._store.messages.get_many(conversation.id, [old.parent_id])) if old.parent_id else []
         head = Place(parent[0].seq or 0, parent[0].id) if parent else Place(0, None)
-        message = Message(conversation_id=conversation.id, role=MessageRole.USER, content=content)
+        metadata = _skill(old)
+        message = Message(conversation_id=conversation.id, role=MessageRole.USER, content=content, metadata=metadata)
         run = Run(
             conversation_id=conversation.id,
             user_id=user.id,
             model=self._model(conversation, model, client_tools),
             message_id=message.id,
-            request={"content": content},
+            request={"content": content, **metadata},
             client_tools=list(dict.fromkeys(client_tools)),
         )
         return await self._branch(run, message, head)
@@ -273,6 +279,7 @@ class RunService:
             model=self._model(conversation, model, client_tools),
             message_id=new_id(),
             input_id=asked.id,
+            request=_skill(asked),
             client_tools=list(dict.fromkeys(client_tools)),
         )
         return await self._branch(run, None, Place(asked.seq or 0, asked.id))
@@ -490,12 +497,13 @@ class RunService:
             await self._store.conversations.update(run.conversation_id, run.user_id, {"title": title_from(newest.text)})
         while True:
             stored = run.last_seq
+            user, budget = User(id=run.user_id, name=""), self._budget(run.model)
+            skill = run.request.get("skill")
+            parts = await self._prompts.parts(
+                user, conversation, budget=budget, client_tools=run.client_tools, skill=skill
+            )
             history = await load_context(
-                self._store.messages,
-                conversation,
-                system_prompt=self._limits.system_prompt,
-                budget=self._budget(run.model),
-                newest=newest,
+                self._store.messages, conversation, prompt=join(parts), budget=budget, newest=newest
             )
             if not driven.ready.is_set():
                 recorder.has_open(open_calls(history))
@@ -509,18 +517,18 @@ class RunService:
             if begin is Begin.WITH_AN_ANSWER:
                 await self._apply_first(driven)
             else:
-                await self._agent.run(self._turn_of(driven, history), recorder)
+                await self._agent.run(self._turn_of(driven, history, await self._prompts.has_skills(user)), recorder)
             if run.status.ended or await self._has_to_wait(driven, since=stored):
                 return
             begin, newest = Begin.FRESH, None
-            conversation = await self._conversation(User(id=run.user_id, name=""), run.conversation_id)
+            conversation = await self._conversation(user, run.conversation_id)
 
     def _traits_of(self, driven: Driven) -> Callable[[str], CallTraits]:
         """What a client is told of calls of a run beside their names and arguments."""
         client_tools = driven.recorder.run.client_tools
         return lambda name: driven.policy.traits(name, client_tools)
 
-    def _turn_of(self, driven: Driven, history: Sequence[Message]) -> Turn:
+    def _turn_of(self, driven: Driven, history: Sequence[Message], has_skills: bool) -> Turn:
         run = driven.recorder.run
         return Turn(
             run_id=run.id,
@@ -531,6 +539,7 @@ class RunService:
             client_tools=run.client_tools,
             approvals=run.approvals,
             policy=driven.policy,
+            has_skills=has_skills,
         )
 
     async def _apply_first(self, driven: Driven) -> None:
@@ -678,11 +687,7 @@ class RunService:
 
     def _budget(self, model: str) -> int:
         """How many tokens of a conversation `model` is sent: room for its answer is left."""
-        facts = self._catalog.facts(model)
-        if facts.context_tokens is None:
-            return self._limits.context_tokens
-        answer = min(facts.output_tokens or ANSWER_TOKENS, ANSWER_TOKENS, facts.context_tokens // 2)
-        return min(self._limits.context_tokens, facts.context_tokens - answer)
+        return context_budget(self._limits.context_tokens, self._catalog.facts(model))
 
     def _policy(self, conversation: Conversation) -> ApprovalPolicy:
         limits = self._limits
@@ -728,6 +733,11 @@ class RunService:
         if conversation is None:
             raise NotFound("There is no such conversation.")
         return conversation
+
+
+def _skill(message: Message) -> dict[str, Any]:
+    """The skill that the turn of a user message uses, as messages and runs note it."""
+    return {"skill": message.metadata["skill"]} if isinstance(message.metadata.get("skill"), str) else {}
 
 
 def _untold(run: Run, history: Sequence[Message]) -> list[Message]:

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from app.core.domain.node_types import DYNAMIC_COMBO, SEEDS, ObjectInfo, has_button, has_control, is_widget, options_of
 from app.core.domain.workflow import IMAGE_NODES, DefinitionError, Workflow, check_workflow
 
-ObjectInfo = Mapping[str, Any]
 Node = dict[str, Any]
 MUTED, BYPASSED = 2, 4
 INPUT_SIDE, OUTPUT_SIDE = "-10", "-20"
@@ -19,9 +19,6 @@ MAX_DEPTH = 16
 MAX_LINKS = 200
 NOTES = frozenset({"Note", "MarkdownNote"})
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)", "ReroutePrimitive|pysssss"})
-SEEDS = ("seed", "noise_seed")
-WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
-DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 
 
 class MissingNodes(DefinitionError):
@@ -79,8 +76,8 @@ def is_canvas(document: Any) -> bool:
 # --- from the canvas
 
 
-def from_canvas(document: Node, object_info: ObjectInfo) -> Workflow:
-    """A canvas in API format: the nodes that lead to an output, with their values and links.
+def from_canvas(document: Node, object_info: ObjectInfo, *, whole: bool = False) -> Workflow:
+    """A canvas in API format: the nodes that lead to an output, or with `whole` all that are not muted, with values and links.
 
     Raises:
         MissingNodes, DefinitionError: node types are missing, or nothing leads to an output.
@@ -96,11 +93,12 @@ def from_canvas(document: Node, object_info: ObjectInfo) -> Workflow:
     if missing:
         raise MissingNodes(missing)
     workflow: Workflow = {}
-    for node_id in graph.leading_to_outputs():
+    real = [key for key, node in graph.nodes.items() if node.is_real]
+    for node_id in real if whole else graph.leading_to_outputs():
         node = graph.nodes[node_id]
         meta = {"title": node.title or object_info[node.type].get("display_name") or node.type}
         workflow[node_id] = {"class_type": node.type, "inputs": graph.inputs_of(node), "_meta": meta}
-    if not workflow:
+    if not workflow and not whole:
         raise DefinitionError(
             "", "no node of the canvas gives anything out (such as Save Image), or all that do are muted."
         )
@@ -310,21 +308,8 @@ def _widgets(declared: Node) -> Iterator[tuple[str, Any]]:
     for kind in ("required", "optional"):
         group: Node = declared.get(kind) or {}
         for name, what in group.items():
-            if _is_widget(what):
+            if is_widget(what):
                 yield name, what
-
-
-def _is_widget(what: Any) -> bool:
-    parts = cast("list[Any]", what) if isinstance(what, list) else [what]
-    options = _options(what)
-    if options.get("forceInput") or options.get("rawLink"):
-        return False
-    return isinstance(parts[0], list) or parts[0] in WIDGET_TYPES or parts[0] == DYNAMIC_COMBO or "default" in options
-
-
-def _options(what: Any) -> Node:
-    parts = cast("list[Any]", what) if isinstance(what, list) else []
-    return cast("Node", parts[1]) if len(parts) > 1 and isinstance(parts[1], dict) else {}
 
 
 _END = object()
@@ -337,15 +322,13 @@ def _assign(declared: Node, values: Iterator[Any], prefix: str) -> Iterator[tupl
         if value is _END:
             return
         yield f"{prefix}{name}", value
-        options = _options(what)
+        options = options_of(what)
         if cast("list[Any]", what)[0] == DYNAMIC_COMBO:
             offered: list[Node] = options.get("options") or []
             chosen = next((option for option in offered if option.get("key") == value), Node())
             yield from _assign(chosen.get("inputs") or {}, values, f"{prefix}{name}.")
-        elif options.get("control_after_generate") or (name in SEEDS and cast("list[Any]", what)[0] == "INT"):
-            next(values, None)  # "fixed", "randomize", …
-        elif options.get("image_upload") or options.get("video_upload") or options.get("audio_upload"):
-            next(values, None)  # the button
+        elif has_control(name, cast("list[Any]", what)[0], options) or has_button(options):
+            next(values, None)
 
 
 # --- the inputs that people set

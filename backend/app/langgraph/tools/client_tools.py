@@ -6,7 +6,7 @@ from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
 
-from app.core.domain.canvas import CANVAS_TOOLS
+from app.core.domain.declared_tools import DECLARED_TOOLS
 
 _ANY_OBJECT: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": True}
 
@@ -19,7 +19,7 @@ def with_client_tools(tools: Mapping[str, BaseTool], names: Iterable[str]) -> di
 @lru_cache(maxsize=512)
 def client_tool(name: str) -> BaseTool:
     """The tool as models are told of it: as the service declares it, or, unknown here, by its name alone."""
-    declared = CANVAS_TOOLS.get(name)
+    declared = DECLARED_TOOLS.get(name)
     if declared is not None:
         return StructuredTool(
             name=name, description=declared.description, args_schema=declared.parameters, coroutine=_run_elsewhere

@@ -1,48 +1,23 @@
 """Tools that look into ComfyUI: what is installed, what it can, and what it does."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import orjson
-from langchain_core.tools import BaseTool, StructuredTool, ToolException
-from pydantic import BaseModel, Field
+from langchain_core.tools import BaseTool, ToolException
 
-from app.core.domain.errors import AtelierError
+from app.core.domain.declared_tools import (
+    CancelJob,
+    GetAvailableModels,
+    Nothing,
+    ReadDocumentation,
+    SearchInstalledNodes,
+)
 from app.core.ports import IEnvironment
+from app.langgraph.tools.declared import declared_tool
 
-DEFAULT_LIMIT, MAX_LIMIT = 20, 100
+DEFAULT_LIMIT = 20
 MAX_CHOICES = 30
-
-
-class CancelJob(BaseModel):
-    """Parameters of `cancelJob`."""
-
-    promptId: str = Field(min_length=1, description="The job's id, as getQueue tells it.")  # noqa: N815
-
-
-class SearchInstalledNodes(BaseModel):
-    """Parameters of `searchInstalledNodes`."""
-
-    query: str = Field(min_length=1, description="Words to look for in names, titles and descriptions.")
-    category: str | None = Field(None, description="Only nodes whose category has this in it.")
-    limit: int | None = Field(None, ge=1, le=MAX_LIMIT, description=f"How many to list; {DEFAULT_LIMIT} when left out.")
-
-
-class GetAvailableModels(BaseModel):
-    """Parameters of `getAvailableModels`."""
-
-    category: str | None = Field(None, description="A folder, such as checkpoints or loras; all when left out.")
-
-
-class ReadDocumentation(BaseModel):
-    """Parameters of `readDocumentation`."""
-
-    topic: str = Field(min_length=1, description="A node's class or title, for example KSampler.")
-    source: str | None = Field(None, description="Where to look; ComfyUI itself when left out.")
-
-
-class Nothing(BaseModel):
-    """No parameters."""
 
 
 class EnvironmentTools:
@@ -53,28 +28,20 @@ class EnvironmentTools:
 
     def tools(self) -> list[BaseTool]:
         """All of them, as LangChain tools."""
-        return [
-            _tool(
-                "searchInstalledNodes",
-                "Search the node types that are installed in ComfyUI.",
-                SearchInstalledNodes,
-                self.search_nodes,
-            ),
-            _tool("getAvailableModels", "List the model files in ComfyUI.", GetAvailableModels, self.available_models),
-            _tool(
-                "readDocumentation",
-                "Read a node's inputs, outputs and help text.",
-                ReadDocumentation,
-                self.read_documentation,
-            ),
-            _tool("refreshEnvironment", "Read anew what is installed in ComfyUI.", Nothing, self.refresh),
-            _tool("getQueue", "What ComfyUI runs now, and what waits behind it.", Nothing, self.queue),
-            _tool("cancelJob", "Stop a job in ComfyUI, or take it out of the queue.", CancelJob, self.cancel_job),
-            _tool("systemStats", "ComfyUI's version, memory and devices.", Nothing, self.system_stats),
-        ]
+        runs = {
+            "searchInstalledNodes": self.search_nodes,
+            "getAvailableModels": self.available_models,
+            "readDocumentation": self.read_documentation,
+            "refreshEnvironment": self.refresh,
+            "getQueue": self.queue,
+            "cancelJob": self.cancel_job,
+            "systemStats": self.system_stats,
+        }
+        return [declared_tool(name, run) for name, run in runs.items()]
 
-    async def search_nodes(self, query: str, category: str | None = None, limit: int | None = None) -> str:
+    async def search_nodes(self, given: SearchInstalledNodes) -> str:
         """The installed nodes that match a query best."""
+        query, category, limit = given.query, given.category, given.limit
         info = await self._environment.object_info()
         words = query.lower().split()
         scored = [
@@ -84,7 +51,7 @@ class EnvironmentTools:
             and (not category or category.lower() in str(node.get("category", "")).lower())
         ]
         scored.sort(key=lambda found: (-found[0], found[1]))
-        shown = scored[: min(limit or DEFAULT_LIMIT, MAX_LIMIT)]
+        shown = scored[: limit or DEFAULT_LIMIT]
         return _json(
             {
                 "total": len(scored),
@@ -102,12 +69,13 @@ class EnvironmentTools:
             }
         )
 
-    async def available_models(self, category: str | None = None) -> str:
+    async def available_models(self, given: GetAvailableModels) -> str:
         """The model files by folder."""
-        return _json(dict(await self._environment.models(category)))
+        return _json(dict(await self._environment.models(given.category)))
 
-    async def read_documentation(self, topic: str, source: str | None = None) -> str:
+    async def read_documentation(self, given: ReadDocumentation) -> str:
         """A node's inputs, outputs and help."""
+        topic = given.topic
         info = await self._environment.object_info()
         node: Any = info.get(topic)
         if node is None:
@@ -116,7 +84,7 @@ class EnvironmentTools:
             }
             name = lowered.get(topic.lower())
             if name is None:
-                return await self.search_nodes(topic)
+                return await self.search_nodes(SearchInstalledNodes.model_validate({"query": topic}))
             topic, node = name, info[name]
         declared: dict[str, Any] = node.get("input") or {}
         return _json(
@@ -138,34 +106,24 @@ class EnvironmentTools:
             }
         )
 
-    async def refresh(self) -> str:
+    async def refresh(self, _: Nothing) -> str:
         """Read anew what is installed."""
         info = await self._environment.object_info(refresh=True)
         return _json({"nodes": len(info)})
 
-    async def queue(self) -> str:
+    async def queue(self, _: Nothing) -> str:
         """The queue."""
         return _json(dict(await self._environment.queue()))
 
-    async def cancel_job(self, promptId: str) -> str:  # noqa: N803 - the name that models know
+    async def cancel_job(self, given: CancelJob) -> str:
         """Stop a job."""
-        if not await self._environment.cancel(promptId):
+        if not await self._environment.cancel(given.promptId):
             raise ToolException("ComfyUI has no such job, neither running nor waiting.")
         return "Stopped."
 
-    async def system_stats(self) -> str:
+    async def system_stats(self, _: Nothing) -> str:
         """Version, memory and devices."""
         return _json(dict(await self._environment.system_stats()))
-
-
-def _tool(name: str, description: str, parameters: Any, run: Callable[..., Awaitable[str]]) -> BaseTool:
-    async def guarded(**arguments: Any) -> str:
-        try:
-            return await run(**arguments)
-        except AtelierError as error:
-            raise ToolException(error.message) from error
-
-    return StructuredTool(name=name, description=description, args_schema=parameters, coroutine=guarded)
 
 
 def _score(words: list[str], name: str, node: Mapping[str, Any]) -> int:

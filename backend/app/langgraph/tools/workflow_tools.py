@@ -61,7 +61,7 @@ class WorkflowToolSource:
                 call.user_id,
                 tool.name,
                 arguments,
-                lambda progress: self._tell(call, progress),
+                lambda progress: tell_progress(call, progress, self._keep_preview),
                 call_key=f"{call.conversation_id}/{call.id}",
                 uploads=uploads,
             )
@@ -69,15 +69,17 @@ class WorkflowToolSource:
             raise ToolException(error.message) from error
         return told(done)
 
-    def _tell(self, call: CallInProgress, progress: Progress) -> None:
-        if call.recorder is None:
-            return
-        fields: dict[str, Any] = {
-            name: value for name in ("progress", "total", "text") if (value := getattr(progress, name)) is not None
-        }
-        if progress.preview is not None:
-            fields["preview"] = self._keep_preview(call.user_id, progress.preview)
-        call.recorder.tool_progress(call.id, **fields)
+
+def tell_progress(call: CallInProgress, progress: Progress, keep_preview: KeepPreview) -> None:
+    """Pass on how far a workflow is."""
+    if call.recorder is None:
+        return
+    fields: dict[str, Any] = {
+        name: value for name in ("progress", "total", "text") if (value := getattr(progress, name)) is not None
+    }
+    if progress.preview is not None:
+        fields["preview"] = keep_preview(call.user_id, progress.preview)
+    call.recorder.tool_progress(call.id, **fields)
 
 
 def told(done: Invocation) -> tuple[str, ShownFiles | None]:

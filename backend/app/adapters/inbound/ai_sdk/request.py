@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.adapters.inbound.content import ClientId, ClientTools, ModelName
+from app.adapters.inbound.content import ClientId, ClientTools, ModelName, SkillSlug
 from app.core.domain.errors import InvalidFrame
 from app.core.domain.message import Content
 from app.core.domain.text import check_json
@@ -40,6 +40,7 @@ class ChatRequest(BaseModel):
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
     messageId: ClientId | None = None  # noqa: N815 - the wire's own word
     model: ModelName | None = None
+    skill: SkillSlug | None = None
     clientTools: ClientTools = Field(default_factory=list[str])  # noqa: N815
 
     @property

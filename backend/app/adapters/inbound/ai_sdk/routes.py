@@ -72,6 +72,7 @@ async def _begin(body: ChatRequest, user: User, atelier: Services) -> tuple[Run,
             message_id=last.id if is_client_id(last.id) else None,
             model=body.model,
             client_tools=body.clientTools,
+            skill=body.skill,
             create=True,
         ),
     )

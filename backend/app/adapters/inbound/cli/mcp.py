@@ -28,13 +28,13 @@ async def _serve(data_dir: Path | None) -> None:
     from mcp.server.stdio import stdio_server
 
     from app.adapters.inbound.mcp_server.server import make_server
-    from app.bootstrap import run_workshop
+    from app.bootstrap import run_tooling
     from app.core.domain.user import LOCAL_USER
     from app.settings import settings_for
 
     settings = settings_for(data_dir)
     base_url = f"http://{settings.host}:{settings.port}"
-    async with run_workshop(settings) as workshop:
-        server = make_server(workshop.tools, workshop.files, lambda _: (LOCAL_USER.id, base_url))
+    async with run_tooling(settings) as tooling:
+        server = make_server(tooling.tools, tooling.files, lambda _: (LOCAL_USER.id, base_url))
         async with stdio_server() as (reading, writing):
             await server.run(reading, writing, server.create_initialization_options())

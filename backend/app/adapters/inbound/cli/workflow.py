@@ -71,11 +71,11 @@ def _show(imported: Imported) -> None:
 
 async def _object_info() -> Any:
     """ComfyUI's node types, where one is configured."""
-    from app.bootstrap import run_workshop
+    from app.bootstrap import run_tooling
     from app.settings import settings_for
 
-    async with run_workshop(settings_for()) as workshop:
-        return await workshop.object_info()
+    async with run_tooling(settings_for()) as tooling:
+        return await tooling.object_info()
 
 
 def _complain(text: str) -> int:

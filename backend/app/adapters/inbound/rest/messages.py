@@ -63,6 +63,7 @@ async def send(conversation_id: ClientId, body: NewMessage, user: Me, atelier: A
             message_id=body.message_id,
             model=body.model,
             client_tools=body.client_tools,
+            skill=body.skill,
         ),
     )
     events = await atelier.runs.wait(user, run.id)

@@ -14,6 +14,7 @@ from app.adapters.inbound.content import (
     MessageContent,
     ModelName,
     Reason,
+    SkillSlug,
     ToolName,
     checked,
 )
@@ -221,6 +222,7 @@ class NewMessage(BaseModel):
     content: MessageContent
     message_id: ClientId | None = Field(None, description="Makes it idempotent: sent twice, it runs once.")
     client_tools: ClientTools = []
+    skill: SkillSlug | None = None
     model: ModelName | None = None
 
 

@@ -9,12 +9,16 @@ from fastapi import Depends, Request
 from app.core.domain.user import User
 from app.core.ports import IFileStore, IModelCatalog, IModelGateway, IProviderKeys, IWorkflowRepository, Store
 from app.core.services.accounts import IAccounts
+from app.core.services.compaction import Compaction
+from app.core.services.context_view import ContextView
 from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
 from app.core.services.previews import Previews
 from app.core.services.runs import RunService
+from app.core.services.skills import SkillService
 from app.core.services.tools import ToolService
 from app.core.services.usage import UsageService
+from app.core.services.workshop import Workshop
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,10 @@ class Services:
     gateway: IModelGateway
     passing: PassingTurns
     usage: UsageService
+    skills: SkillService
+    graphs: Workshop
+    contexts: ContextView
+    compaction: Compaction
     tools: ToolService
     files: IFileStore
     previews: Previews

@@ -8,6 +8,7 @@ import aiohttp
 import orjson
 
 from app.core.domain.errors import AtelierError
+from app.core.domain.node_types import NodeType
 from app.core.domain.workflow_errors import RunnerTimeout, RunnerUnavailable, WorkflowFailed
 
 CONNECT_SECONDS = 10.0
@@ -15,6 +16,8 @@ ANSWER_SECONDS = 30.0
 HEARTBEAT_SECONDS = 15.0
 MAX_JSON_BYTES = 64 * 1024 * 1024
 PIECE_BYTES = 256 * 1024
+
+SUMMARY_MODELS = 20
 
 
 class ComfyClient:
@@ -121,6 +124,23 @@ class ComfyClient:
         if self._object_info is None or refresh:
             self._object_info = cast("Mapping[str, Any]", await self.get("/object_info"))
         return self._object_info
+
+    def summary(self) -> str:
+        """A few lines on what is installed, of what has been read so far."""
+        info = self._object_info
+        if info is None:
+            return ""
+        lines = [f"# ComfyUI\nIt has {len(info)} node types."]
+        for node, name in (("CheckpointLoaderSimple", "ckpt_name"), ("UNETLoader", "unet_name")):
+            entry = (
+                next((one for one in NodeType(node, info[node]).widgets if one.name == name), None)
+                if node in info
+                else None
+            )
+            if entry is not None and entry.choices:
+                shown = [str(one) for one in entry.choices[:SUMMARY_MODELS]]
+                lines.append(f"Files for {node}: {', '.join(shown)}{' …' if len(shown) == SUMMARY_MODELS else ''}")
+        return "\n".join(lines)
 
     async def models(self, folder: str | None = None) -> Mapping[str, Sequence[str]]:
         """Its model files by folder."""

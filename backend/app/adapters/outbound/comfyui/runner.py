@@ -12,13 +12,13 @@ from typing import Any, cast
 import aiohttp
 import orjson
 
-from app.adapters.outbound.comfyui.check import check, refused, title
 from app.adapters.outbound.comfyui.client import ComfyClient
 from app.core.domain.errors import AtelierError
 from app.core.domain.ids import new_id
 from app.core.domain.workflow import Workflow
 from app.core.domain.workflow_errors import RunnerTimeout, RunnerUnavailable, WorkflowFailed, WorkflowRefused
 from app.core.ports import Output, Progress, Upload
+from app.core.services.workflow_check import check, refused, title
 
 logger = logging.getLogger(__name__)
 

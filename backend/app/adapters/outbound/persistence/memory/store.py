@@ -10,11 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor, words_of
-from app.core.domain.conversation import Conversation, clip_spans, go_on_from
+from app.core.domain.conversation import Conversation, Summary, clip_spans, go_on_from
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
+from app.core.domain.graph import WorkflowDocument
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.skill import Skill
 from app.core.domain.time import utc_now
 from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Place, Step, UsageRow
 
@@ -27,6 +29,7 @@ class _Record:
     messages: dict[int, Message] = field(default_factory=dict[int, Message])
     seqs: dict[str, int] = field(default_factory=dict[str, int])
     lease: Lease | None = None
+    workflow: WorkflowDocument | None = None
     queue: list[tuple[int, datetime, str]] = field(default_factory=list[tuple[int, datetime, str]])
 
     def append(self, message: Message) -> bool:
@@ -68,6 +71,8 @@ class MemoryStore:
         self.messages = _Messages(self)
         self.runs = _Runs(self)
         self.usage = _Usage()
+        self.workflows = _Workflows(self)
+        self.skills = _Skills()
 
     def record(self, conversation_id: str, user_id: str | None = None) -> _Record | None:
         """What is stored of a conversation; with a user, only if it is theirs."""
@@ -123,6 +128,8 @@ class _Conversations:
         for key in ("title", "model", "system_prompt", "archived", "pinned", "tool_approval"):
             if key in changes:
                 setattr(record.conversation, key, changes[key])
+        if "summary" in changes:
+            record.conversation.summary = Summary(**changes["summary"]) if changes["summary"] else None
         record.conversation.updated_at = utc_now()
         return record.conversation.model_copy(deep=True)
 
@@ -336,6 +343,47 @@ class _Runs:
 def _matches(record: _Record, words: list[str]) -> bool:
     texts = [record.conversation.title or "", *(message.text for message in record.messages.values())]
     return any(all(any(c.startswith(w) for c in words_of(text)) for w in words) for text in texts)
+
+
+class _Workflows:
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def get(self, conversation_id: str) -> WorkflowDocument | None:
+        record = self._store.record(conversation_id)
+        return record.workflow.model_copy(deep=True) if record is not None and record.workflow is not None else None
+
+    async def put(self, conversation_id: str, document: WorkflowDocument) -> bool:
+        record = self._store.record(conversation_id)
+        if record is None:
+            raise NotFound("There is no such conversation.")
+        if (record.workflow.revision if record.workflow is not None else 0) != document.revision:
+            return False
+        document.revision += 1
+        record.workflow = document.model_copy(deep=True)
+        return True
+
+
+class _Skills:
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str | None, str], Skill] = {}
+
+    async def list(self, user_id: str) -> Sequence[Skill]:
+        return [self._rows[key].model_copy() for key in sorted(key for key in self._rows if key[0] == user_id)]
+
+    async def add(self, skill: Skill) -> bool:
+        key = (skill.user_id, skill.slug)
+        return self._rows.setdefault(key, kept := skill.model_copy()) is kept
+
+    async def update(self, skill: Skill) -> bool:
+        key = (skill.user_id, skill.slug)
+        if key not in self._rows:
+            return False
+        self._rows[key] = skill.model_copy(update={"created_at": self._rows[key].created_at})
+        return True
+
+    async def delete(self, user_id: str, slug: str) -> bool:
+        return self._rows.pop((user_id, slug), None) is not None
 
 
 class _Usage:

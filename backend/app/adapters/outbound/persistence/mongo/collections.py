@@ -24,6 +24,8 @@ class Collections:
         self.messages = database["messages"]
         self.runs = database["runs"]
         self.usage = database["usage"]
+        self.workflows = database["workflows"]
+        self.skills = database["skills"]
 
     async def make_indexes(self) -> None:
         """Make what is missing; an index that is there already costs nothing."""
@@ -32,6 +34,7 @@ class Collections:
         await self.messages.create_index([("conversation_id", ASCENDING), ("id", ASCENDING)], unique=True)
         await self.runs.create_index([("user_id", ASCENDING), ("message_id", ASCENDING)], unique=True)
         await self.runs.create_index([("conversation_id", ASCENDING), ("place_in_queue", ASCENDING)])
+        await self.skills.create_index([("user_id", ASCENDING), ("slug", ASCENDING)])
         place = ("user_id", "day", "model", "conversation_id")
         await self.usage.create_index([(name, ASCENDING) for name in place], unique=True)
 

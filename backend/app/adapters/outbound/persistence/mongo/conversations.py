@@ -25,7 +25,7 @@ from app.core.domain.ids import new_id
 from app.core.domain.message import Message
 from app.core.ports import ConversationPage, Place
 
-_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval")
+_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval", "summary")
 _BLOCK = 1_000
 
 
@@ -69,8 +69,9 @@ class MongoConversations:
     @guarded
     async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
         chosen = {key: changes[key] for key in _SETTABLE if key in changes}
-        if "tool_approval" in chosen:
-            chosen["tool_approval"] = dump(chosen["tool_approval"]) if chosen["tool_approval"] else None
+        for name in ("tool_approval", "summary"):
+            if name in chosen:
+                chosen[name] = dump(chosen[name]) if chosen[name] else None
         if "title" in chosen:
             chosen["search"] = search_text(chosen["title"])
         found = await self._collections.conversations.find_one_and_update(
@@ -88,6 +89,7 @@ class MongoConversations:
             return False
         await self._collections.messages.delete_many({"conversation_id": conversation_id})
         await self._collections.runs.delete_many({"conversation_id": conversation_id})
+        await self._collections.workflows.delete_one({"_id": conversation_id})
         await self._collections.conversations.delete_one(mine)
         return True
 

@@ -83,6 +83,7 @@ def to_conversation(document: Document) -> Conversation:
         spans=[(first, last) for first, last in document["spans"]],
         forks=[(start, parent) for start, parent in document["forks"]],
         tool_approval=load(document["tool_approval"]) or {},
+        summary=load(document.get("summary")) or None,
         created_at=from_micros(document["created_at"]),
         updated_at=from_micros(document["updated_at"]),
     )

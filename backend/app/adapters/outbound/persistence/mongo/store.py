@@ -10,6 +10,7 @@ from app.adapters.outbound.persistence.mongo.conversations import MongoConversat
 from app.adapters.outbound.persistence.mongo.messages import MongoMessages
 from app.adapters.outbound.persistence.mongo.runs import MongoRuns
 from app.adapters.outbound.persistence.mongo.usage import MongoUsage
+from app.adapters.outbound.persistence.mongo.workshop import MongoSkills, MongoWorkflows
 from app.core.domain.errors import StorageUnavailable
 
 SELECTION_SECONDS = 5
@@ -34,6 +35,8 @@ class MongoStore:
         self.messages = MongoMessages(self.collections)
         self.runs = MongoRuns(self.collections)
         self.usage = MongoUsage(self.collections)
+        self.workflows = MongoWorkflows(self.collections)
+        self.skills = MongoSkills(self.collections)
 
     @guarded
     async def ping(self) -> None:

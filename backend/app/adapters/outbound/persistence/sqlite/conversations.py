@@ -21,7 +21,7 @@ _INSERT = """
          message_count, archived, pinned, created_at, updated_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
 """
-_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval")
+_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval", "summary")
 
 
 class SqliteConversations:
@@ -76,8 +76,9 @@ class SqliteConversations:
 
     async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
         chosen = {key: changes[key] for key in _SETTABLE if key in changes}
-        if "tool_approval" in chosen:
-            chosen["tool_approval"] = dump(chosen["tool_approval"]) if chosen["tool_approval"] else None
+        for name in ("tool_approval", "summary"):
+            if name in chosen:
+                chosen[name] = dump(chosen[name]) if chosen[name] else None
         assignments = "".join(f"{key} = ?, " for key in chosen)
         query = f"UPDATE conversations SET {assignments} updated_at = ? WHERE id = ? AND user_id = ? RETURNING *"
         values = [*chosen.values(), to_micros(utc_now()), conversation_id, user_id]

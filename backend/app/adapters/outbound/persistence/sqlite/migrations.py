@@ -93,6 +93,24 @@ MIGRATIONS = [
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX usage_by_conversation ON usage (conversation_id) WHERE conversation_id <> '';
     """,
+    """
+    ALTER TABLE conversations ADD COLUMN summary TEXT;
+    CREATE TABLE workflows (
+        conversation INTEGER PRIMARY KEY REFERENCES conversations (number) ON DELETE CASCADE,
+        revision INTEGER NOT NULL,
+        document TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE skills (
+        user_id TEXT NOT NULL,
+        slug TEXT NOT NULL,
+        name TEXT NOT NULL,
+        description TEXT NOT NULL,
+        instructions TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        PRIMARY KEY (user_id, slug)
+    ) STRICT, WITHOUT ROWID;
+    """,
 ]
 
 

@@ -37,6 +37,7 @@ def to_conversation(row: sqlite3.Row) -> Conversation:
         spans=orjson.loads(row["spans"]),
         forks=orjson.loads(row["forks"]),
         tool_approval=load(row["tool_approval"]) or {},
+        summary=load(row["summary"]) or None,
         created_at=from_micros(row["created_at"]),
         updated_at=from_micros(row["updated_at"]),
     )

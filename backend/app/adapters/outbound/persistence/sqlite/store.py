@@ -8,6 +8,7 @@ from app.adapters.outbound.persistence.sqlite.database import Database
 from app.adapters.outbound.persistence.sqlite.messages import SqliteMessages
 from app.adapters.outbound.persistence.sqlite.runs import SqliteRuns
 from app.adapters.outbound.persistence.sqlite.usage import SqliteUsage
+from app.adapters.outbound.persistence.sqlite.workshop import SqliteSkills, SqliteWorkflows
 
 FILE = "atelier.sqlite3"
 
@@ -21,6 +22,8 @@ class SqliteStore:
         self.messages = SqliteMessages(database)
         self.runs = SqliteRuns(database)
         self.usage = SqliteUsage(database)
+        self.workflows = SqliteWorkflows(database)
+        self.skills = SqliteSkills(database)
 
     async def ping(self) -> None:
         """Answer if the file can be read and a transaction can be written."""

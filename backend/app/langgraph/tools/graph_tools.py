@@ -1,0 +1,29 @@
+"""The graph tools on the workflow document of the conversation, where no canvas is connected."""
+
+from typing import Any
+
+from langchain_core.tools import BaseTool
+
+from app.core.domain.declared_tools import GRAPH_TOOLS
+from app.core.services.workshop import Workshop
+from app.langgraph.context import current_call
+from app.langgraph.tools.declared import Answered, declared_tool
+from app.langgraph.tools.workflow_tools import KeepPreview, tell_progress, told
+
+
+def graph_tools(workshop: Workshop, keep_preview: KeepPreview) -> list[BaseTool]:
+    """All of them, as LangChain tools."""
+
+    async def run(parameters: Any) -> Answered:
+        call = current_call.get()
+        assert call is not None, "a graph tool runs in a turn"
+        answer = await workshop.call(
+            call.user_id,
+            call.conversation_id,
+            parameters,
+            lambda progress: tell_progress(call, progress, keep_preview),
+            call_id=call.id,
+        )
+        return told(answer.invocation) if answer.invocation is not None else (answer.text, None)
+
+    return [declared_tool(name, run) for name in GRAPH_TOOLS]

@@ -1,0 +1,63 @@
+"""Skills as tools: the agent keeps, reads and changes them for the user."""
+
+from typing import Any
+
+from langchain_core.tools import BaseTool
+
+from app.core.domain.event import to_json
+from app.core.domain.skill import Skill
+from app.core.domain.user import User
+from app.core.services.skills import SkillService
+from app.langgraph.context import current_call
+from app.langgraph.tools.declared import declared_tool
+
+ALWAYS = ("createSkill", "listUserSkills", "getUserSkill")
+
+
+def skill_tools(skills: SkillService) -> dict[str, BaseTool]:
+    """All of them, by name."""
+
+    async def create(given: Any) -> str:
+        return _json(await skills.create(_user(), given.name, given.description, given.instructions))
+
+    async def update(given: Any) -> str:
+        return _json(await skills.update(_user(), given.slug, given.name, given.description, given.instructions))
+
+    async def delete(given: Any) -> str:
+        await skills.delete(_user(), given.slug)
+        return f"Deleted the skill {given.slug}."
+
+    async def get(given: Any) -> str:
+        skill = await skills.get(_user(), given.slug)
+        return f"# {skill.name}\n{skill.instructions}"
+
+    async def listed(_: Any) -> str:
+        return to_json([_head(skill) for skill in await skills.list(_user())])
+
+    runs = {
+        "createSkill": create,
+        "updateSkill": update,
+        "deleteSkill": delete,
+        "getUserSkill": get,
+        "listUserSkills": listed,
+    }
+    return {name: declared_tool(name, run) for name, run in runs.items()}
+
+
+def _user() -> User:
+    call = current_call.get()
+    assert call is not None, "a skill tool runs in a turn"
+    return User(id=call.user_id, name="")
+
+
+def _head(skill: Skill) -> dict[str, Any]:
+    return {
+        "slug": skill.slug,
+        "name": skill.name,
+        "description": skill.description,
+        "built_in": skill.user_id is None,
+    }
+
+
+def _json(skill: Skill) -> str:
+    return to_json(_head(skill))

@@ -1,0 +1,1 @@
+"""Skills that come with the service, a Markdown file each."""
