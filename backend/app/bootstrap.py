@@ -26,6 +26,7 @@ from app.adapters.outbound.run_log.metered import MeteredRunLog
 from app.adapters.outbound.token_file import load_or_make_token
 from app.adapters.outbound.tool_files import ToolFiles
 from app.core.domain.declared_tools import DECLARED_TOOLS
+from app.core.domain.errors import AtelierError
 from app.core.ports import (
     IAgent,
     IRunCommands,
@@ -198,12 +199,23 @@ async def run_tooling(settings: Settings) -> AsyncGenerator[Tooling]:
     definitions = make_definitions(settings)
     client = ComfyClient(settings.comfyui_url) if settings.comfyui_url is not None else None
     runner = ComfyRunner(client, settings.comfyui_timeout) if client is not None else None
+    reading = asyncio.create_task(_look_around(client)) if client is not None else None
     try:
         servers = _mcp_servers(settings, files, definitions)
         yield Tooling(ToolService(definitions, runner, files), definitions, files, Previews(), client, servers)
     finally:
-        if client is not None:
+        if client is not None and reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
             await client.close()
+
+
+async def _look_around(client: ComfyClient) -> None:
+    """Read what is installed, so that the first turn can tell of it; a ComfyUI that is away is read when it is needed."""
+    try:
+        await client.object_info()
+    except AtelierError as error:
+        logger.info("ComfyUI's nodes are not read yet: %s", error.message)
 
 
 def _mcp_servers(settings: Settings, files: FileFolder, definitions: ToolFiles) -> IToolServers:

@@ -12,6 +12,8 @@ from starlette.types import Message as ASGIMessage
 
 from app.core.domain.errors import AtelierError, Internal, InvalidFrame, NotFound, TooLarge
 from app.core.domain.event import to_json
+from app.core.domain.workflow_errors import RunnerUnavailable, WorkflowRefused
+from app.core.services.tools import InvalidArguments
 
 STATUS: dict[str, int] = {
     "invalid_frame": 422,
@@ -43,6 +45,12 @@ MEDIA_TYPE = "application/problem+json"
 def problem(error: AtelierError, *, status: int | None = None, **more: Any) -> Response:
     """`error` as a problem document; `more` are members of its own, among them `code` where it is not the error's."""
     code = more.get("code", error.code)
+    if isinstance(error, RunnerUnavailable):
+        status = HTTPStatus.SERVICE_UNAVAILABLE.value
+    if isinstance(error, WorkflowRefused):
+        more = {"node_errors": error.node_errors, **more}
+    if isinstance(error, InvalidArguments):
+        more = {"errors": error.faults, **more}
     status = status or STATUS[code]
     document = {
         "type": f"urn:atelier:error:{code}",

@@ -18,9 +18,8 @@ from app.adapters.inbound.rest.services import Atelier, Me
 from app.adapters.inbound.workflow_files import MAX_FILE_BYTES, read_workflow
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.workflow import TOOL_NAME, DefinitionError
-from app.core.domain.workflow_errors import RunnerTimeout, RunnerUnavailable, WorkflowRefused
 from app.core.ports import Invocation
-from app.core.services.tools import FILES, InvalidArguments
+from app.core.services.tools import FILES
 from app.core.services.workflow_import import import_workflow, is_canvas
 
 router = APIRouter()
@@ -93,14 +92,6 @@ async def invoke(request: Request, user: Me, atelier: Atelier) -> Response:
         done = await (unless_gone(request.receive, calling) if atelier.tools.runs_workflows else calling)
     except ClientGone:
         return Response(status_code=499)  # nobody reads it
-    except InvalidArguments as error:
-        return problem(error, errors=error.faults)
-    except WorkflowRefused as error:
-        return problem(error, status=502, node_errors=error.node_errors)
-    except RunnerUnavailable as error:
-        return problem(error, status=503)
-    except RunnerTimeout as error:
-        return problem(error, status=504)
     return Json(answer_of(done, str(request.base_url).rstrip("/")))
 
 
