@@ -284,3 +284,64 @@ async def test_a_phone_shows_the_list_when_it_is_asked_for(start: Start, open_pa
     await expect(page.get_by_role("navigation")).to_be_hidden()
     await page.get_by_role("button", name="Conversations").click()
     await expect(page.get_by_role("navigation")).to_be_visible()
+
+
+async def test_a_skill_is_written_and_used_for_one_message(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    page = await open_page(service)
+    await page.get_by_role("button", name="Skills").click()
+    dialog = page.get_by_role("dialog", name="Skills")
+    await dialog.get_by_role("button", name="New skill").click()
+    await dialog.get_by_label("Name").fill("Haiku")
+    await dialog.get_by_label("When to use it").fill("The user wants a poem.")
+    await dialog.get_by_label("Instructions").fill("Write 5, 7, 5 syllables.")
+    await dialog.get_by_role("button", name="Keep").click()
+    await expect(dialog.get_by_role("button", name="Haiku")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await page.get_by_role("textbox", name="Message").press_sequentially("/skill hai")
+    await page.keyboard.press("Tab")
+    await page.get_by_role("textbox", name="Message").press_sequentially("about rain")
+    await page.keyboard.press("Enter")
+    await expect(answers(page)).to_contain_text("You said: about rain")
+    assert "Write 5, 7, 5 syllables." in upstream.requests[-1]["messages"][0]["content"]
+    await page.reload()
+    await expect(page.get_by_text("/skill haiku")).to_be_visible()
+
+
+async def test_a_workflow_is_drawn_and_downloaded(
+    start: Start, upstream: Upstream, comfyui: FakeComfyUI, open_page: Open
+):
+    service = await start(comfyui_url=comfyui.url)
+    upstream.calls(("a", "addNode", '{"nodeType": "EmptyImage"}'), ("b", "addNode", '{"nodeType": "SaveImage"}'))
+    upstream.calls(("c", "connectNodes", '{"sourceNodeId": 1, "sourceSlot": 0, "targetNodeId": 2, "targetSlot": 0}'))
+    upstream.says("Built.")
+    page = await open_page(service)
+    await say(page, "Build it")
+    await expect(answers(page)).to_contain_text("Built.")
+    await page.get_by_role("button", name="Workflow").click()
+    dialog = page.get_by_role("dialog", name="Workflow")
+    await expect(dialog.get_by_role("img", name="A workflow of EmptyImage, SaveImage")).to_be_visible()
+    assert await dialog.locator("svg path[stroke='#3f86c9']").count() == 1
+    async with page.expect_download() as download:
+        await dialog.get_by_role("link", name="API format").click()
+    content = orjson.loads((await (await download.value).path()).read_bytes())
+    assert content["2"]["inputs"]["images"] == ["1", 0]
+    upstream.calls(("d", "executeWorkflow", "{}"))
+    await dialog.get_by_role("button", name="Run it").click()
+    await expect(page.get_by_role("button", name="Open the picture")).to_be_visible()
+
+
+async def test_the_context_is_shown_and_made_short(start: Start, upstream: Upstream, open_page: Open):
+    service = await start(system_prompt="Be kind.")
+    page = await open_page(service)
+    for text in ("one", "two"):
+        await say(page, text)
+        await expect(answers(page).last).to_contain_text(f"You said: {text}")
+    upstream.says("They counted.")
+    await say(page, "/compact")
+    await expect(page.get_by_text("2 messages are now a summary")).to_be_visible()
+    await page.get_by_role("button", name="Context").click()
+    dialog = page.get_by_role("dialog", name="Context")
+    await dialog.get_by_text("summary").click()
+    await expect(dialog.get_by_text("They counted.").first).to_be_visible()
+    await expect(answers(page)).to_have_count(2)

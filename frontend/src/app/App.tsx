@@ -1,12 +1,15 @@
 /** The page: the list beside one conversation, and what stands above both. */
-import { Menu, PlugZap } from "lucide-react";
+import { Gauge, Menu, PlugZap, Workflow } from "lucide-react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Conversation } from "../chat/Conversation";
+import { ContextDialog } from "../chat/ContextDialog";
 import { COMMANDS, type Command } from "../chat/commands";
 import { Setup } from "../setup/Setup";
 import { Sidebar } from "../sidebar/Sidebar";
 import { useConversations } from "../sidebar/useConversations";
-import { api, type Models } from "./api";
+import { SkillsDialog } from "../skills/SkillsDialog";
+import { WorkflowDialog } from "../workflow/WorkflowDialog";
+import { api, type Models, type Skill } from "./api";
 import { useConnection } from "./connection";
 import { Dialog } from "./Dialog";
 import { newId } from "./ids";
@@ -31,7 +34,8 @@ export function App() {
   const [models, setModels] = useState<Models | null>(null);
   const [model, setModel] = useState<string | null>(() => localStorage.getItem(MODEL_KEY));
   const [showsList, setShowsList] = useState(false);
-  const [showsHelp, setShowsHelp] = useState(false);
+  const [dialog, setDialog] = useState<"help" | "skills" | "workflow" | "context" | null>(null);
+  const [skills, setSkills] = useState<Skill[]>([]);
   const [idea, setIdea] = useState<{ text: string; id: string } | null>(null);
   const menuButton = useRef<HTMLButtonElement>(null);
 
@@ -56,9 +60,11 @@ export function App() {
 
   useEffect(() => {
     api.models().then(setModels, complain);
+    api.skills().then((page) => setSkills(page.items), complain);
     list.refresh();
   }, [connection.returns, list.refresh]);
 
+  const isStored = list.items.some((one) => one.id === shown.id);
   const title = list.items.find((one) => one.id === shown.id)?.title ?? null;
   useEffect(() => {
     document.title = title ? `${title} · Atelier` : "Atelier";
@@ -79,7 +85,7 @@ export function App() {
       const id = shown.id;
       switch (command.name) {
         case "help":
-          setShowsHelp(true);
+          setDialog("help");
           break;
         case "new":
           open(null);
@@ -125,7 +131,7 @@ export function App() {
         current={shown.id}
         onOpen={open}
         onNew={() => open(null)}
-        onSkills={() => notify("")}
+        onSkills={() => setDialog("skills")}
       />
       <button className="shade" tabIndex={-1} aria-hidden="true" onClick={() => setShowsList(false)} />
       <main>
@@ -140,6 +146,16 @@ export function App() {
             <Menu size={20} />
           </button>
           <h2>{title ?? "New conversation"}</h2>
+          {isStored && (
+            <>
+              <button className="quiet" onClick={() => setDialog("workflow")}>
+                <Workflow size={16} /> <span>Workflow</span>
+              </button>
+              <button className="quiet" onClick={() => setDialog("context")}>
+                <Gauge size={16} /> <span>Context</span>
+              </button>
+            </>
+          )}
         </header>
         {!connection.reachable && (
           <div className="banner" role="alert">
@@ -161,13 +177,25 @@ export function App() {
             notify("There is no such conversation.", { isError: true });
             open(null);
           }}
-          skills={[]}
+          skills={skills}
           empty={empty}
           idea={idea}
         />
       </main>
-      {showsHelp && (
-        <Dialog title="Help" onClose={() => setShowsHelp(false)}>
+      {dialog === "skills" && <SkillsDialog onClose={() => setDialog(null)} onChange={setSkills} />}
+      {dialog === "workflow" && (
+        <WorkflowDialog
+          id={shown.id}
+          onClose={() => setDialog(null)}
+          onRun={() => {
+            setDialog(null);
+            setIdea({ text: "Run the workflow.", id: newId() });
+          }}
+        />
+      )}
+      {dialog === "context" && <ContextDialog id={shown.id} model={known} onClose={() => setDialog(null)} />}
+      {dialog === "help" && (
+        <Dialog title="Help" onClose={() => setDialog(null)}>
           <dl className="help">
             {COMMANDS.map((command) => (
               <div key={command.name}>

@@ -207,9 +207,25 @@ export interface Context {
   tools: { name: string; tokens: number }[];
   messages: { role: string; content: unknown }[];
   messages_tokens: number;
-  left_out: number;
+  oldest_seq: number | null;
 }
 
+/** A workflow as ComfyUI's canvas saves it. */
+export interface Canvas {
+  nodes: {
+    id: number;
+    type: string;
+    title?: string;
+    pos: [number, number];
+    size: [number, number];
+    inputs: { name: string; type: string; link: number | null; widget?: { name: string } }[];
+    outputs: { name: string; type: string; links: number[] | null }[];
+    widgets_values?: unknown[];
+  }[];
+  links: [number, number, number, number, number, string][];
+}
+
+const skillAt = (slug: string): string => `/api/skills/${encodeURIComponent(slug)}`;
 const at = (id: string): string => `/api/conversations/${encodeURIComponent(id)}`;
 
 /** The calls of the REST surface that the page makes. */
@@ -236,6 +252,19 @@ export const api = {
   run: (id: string) => json<Run>(`/api/runs/${encodeURIComponent(id)}`),
   compact: (id: string) => json<{ messages: number; tokens: number }>(`${at(id)}/compact`, "POST"),
   stop: (id: string) => json<void>(`/api/chat/${encodeURIComponent(id)}/stop`, "POST"),
+  context: (id: string, model: string | null) =>
+    json<Context>(`${at(id)}/context${model ? `?model=${encodeURIComponent(model)}` : ""}`),
+  canvas: (id: string) => json<Canvas>(`${at(id)}/workflow?format=canvas`),
+  workflowUrl: (id: string, format: "api" | "canvas") => addressOf(`${at(id)}/workflow?format=${format}`),
+  skills: () => json<Page<Skill>>("/api/skills"),
+  addSkill: (skill: Skill) => json<Skill>("/api/skills", "POST", skill),
+  changeSkill: (slug: string, changes: Partial<Skill>) => json<Skill>(skillAt(slug), "PATCH", changes),
+  removeSkill: (slug: string) => json<void>(skillAt(slug), "DELETE"),
+  importSkill: async (text: string) =>
+    (await (
+      await request("/api/skills/import", { method: "POST", body: text, headers: { "Content-Type": "text/markdown" } })
+    ).json()) as Skill,
+  skillUrl: (slug: string) => addressOf(`${skillAt(slug)}/export`),
   models: (refresh = false) => json<Models>(`/api/models${refresh ? "?refresh=true" : ""}`),
   setKey: (provider: string, key: string) =>
     json<Provider>(`/api/providers/${encodeURIComponent(provider)}/key`, "PUT", { key }),
