@@ -69,20 +69,25 @@ class FakeComfyUI:
         self._port: int | None = None
         self.url = ""
 
+    def add_routes(self, app: web.Application) -> None:
+        """The routes of the server; the real one has each behind `/api` too."""
+        app.router.add_get("/ws", self._socket)
+        for prefix in ("", "/api"):
+            app.router.add_post(f"{prefix}/prompt", self._prompt)
+            app.router.add_get(f"{prefix}/history/{{id}}", self._of_history)
+            app.router.add_get(f"{prefix}/queue", self._get_queue)
+            app.router.add_post(f"{prefix}/queue", self._delete)
+            app.router.add_post(f"{prefix}/interrupt", self._interrupt)
+            app.router.add_get(f"{prefix}/object_info", self._object_info)
+            app.router.add_get(f"{prefix}/view", self._view)
+            app.router.add_post(f"{prefix}/upload/image", self._upload)
+            app.router.add_get(f"{prefix}/models", self._models)
+            app.router.add_get(f"{prefix}/models/{{folder}}", self._models)
+            app.router.add_get(f"{prefix}/system_stats", self._stats)
+
     async def start(self) -> None:
         app = web.Application(client_max_size=512 * 1024 * 1024, middlewares=[self._troubled])
-        app.router.add_get("/ws", self._socket)
-        app.router.add_post("/prompt", self._prompt)
-        app.router.add_get("/history/{id}", self._of_history)
-        app.router.add_get("/queue", self._get_queue)
-        app.router.add_post("/queue", self._delete)
-        app.router.add_post("/interrupt", self._interrupt)
-        app.router.add_get("/object_info", self._object_info)
-        app.router.add_get("/view", self._view)
-        app.router.add_post("/upload/image", self._upload)
-        app.router.add_get("/models", self._models)
-        app.router.add_get("/models/{folder}", self._models)
-        app.router.add_get("/system_stats", self._stats)
+        self.add_routes(app)
         self._server = TestServer(app, host="127.0.0.1", port=self._port)
         await self._server.start_server()
         self._port = self._server.port

@@ -148,10 +148,10 @@ export function App() {
           <h2>{title ?? "New conversation"}</h2>
           {isStored && (
             <>
-              <button className="quiet" onClick={() => setDialog("workflow")}>
+              <button className="quiet" aria-label="Workflow" onClick={() => setDialog("workflow")}>
                 <Workflow size={16} /> <span>Workflow</span>
               </button>
-              <button className="quiet" onClick={() => setDialog("context")}>
+              <button className="quiet" aria-label="Context" onClick={() => setDialog("context")}>
                 <Gauge size={16} /> <span>Context</span>
               </button>
             </>

@@ -19,6 +19,11 @@ export function addressOf(path: string): string {
   return path.startsWith("/") ? access.base + path : path;
 }
 
+/** Whether this page is of another origin than the service. */
+export function isElsewhere(): boolean {
+  return access.base !== "";
+}
+
 /** Headers that every request carries. */
 export function credentials(): Record<string, string> {
   return access.token ? { Authorization: `Bearer ${access.token}` } : {};

@@ -20,7 +20,7 @@ export function ContextDialog({ id, model, onClose }: { id: string; model: strin
             {context.budget.toLocaleString("en")} tokens.
           </p>
           <progress aria-label="Share of the budget" value={context.tokens} max={context.budget} />
-          <dl className="costs">
+          <div className="costs">
             {context.parts.map((part) => (
               <details key={part.name}>
                 <summary>
@@ -42,7 +42,7 @@ export function ContextDialog({ id, model, onClose }: { id: string; model: strin
               </summary>
               <pre>{JSON.stringify(context.messages, null, 2)}</pre>
             </details>
-          </dl>
+          </div>
         </>
       )}
     </Dialog>

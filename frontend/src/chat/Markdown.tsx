@@ -3,7 +3,7 @@ import { Check, Copy } from "lucide-react";
 import { lazy, memo, Suspense, useState, type ReactNode } from "react";
 import ReactMarkdown, { defaultUrlTransform, type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
-import { addressOf } from "../app/api";
+import { Picture } from "../app/Picture";
 import { blocksOf } from "./blocks";
 
 const MathMarkdown = lazy(() => import("./MathMarkdown"));
@@ -53,7 +53,7 @@ export const components: Components = {
       <>{children}</>
     ),
   img: ({ src, alt }) => {
-    if (typeof src === "string" && isOurs(src)) return <img src={addressOf(src)} alt={alt ?? ""} loading="lazy" />;
+    if (typeof src === "string" && isOurs(src)) return <Picture url={src} alt={alt ?? ""} lazy />;
     return typeof src === "string" && src ? (
       <a href={src} target="_blank" rel="noopener noreferrer nofollow">
         {alt || src}

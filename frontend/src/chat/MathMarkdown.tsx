@@ -1,16 +1,18 @@
 /** Markdown with formulas. KaTeX is large, so this is loaded when the first formula comes. */
-import "katex/dist/katex.min.css";
 import ReactMarkdown from "react-markdown";
 import rehypeKatex from "rehype-katex";
 import remarkGfm from "remark-gfm";
 import remarkMath from "remark-math";
+import { math } from "./math";
 import { components, safeUrl } from "./Markdown";
+
+if (math.output !== "mathml") void import("katex/dist/katex.min.css");
 
 export default function MathMarkdown({ text }: { text: string }) {
   return (
     <ReactMarkdown
       remarkPlugins={[remarkGfm, [remarkMath, { singleDollarTextMath: true }]]}
-      rehypePlugins={[[rehypeKatex, { throwOnError: false, trust: false, strict: false, maxExpand: 200 }]]}
+      rehypePlugins={[[rehypeKatex, { output: math.output, throwOnError: false, trust: false, strict: false, maxExpand: 200 }]]}
       components={components}
       urlTransform={safeUrl}
     >

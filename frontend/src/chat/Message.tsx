@@ -3,6 +3,7 @@ import { MessagePrimitive, useAuiState } from "@assistant-ui/react";
 import { Brain, Check, ChevronLeft, ChevronRight, Copy, FileText, Pencil, RefreshCw } from "lucide-react";
 import { memo, useEffect, useRef, useState } from "react";
 import { addressOf, api, type StoredMessage } from "../app/api";
+import { Picture } from "../app/Picture";
 import type { ChatMessage } from "../app/history";
 import { complain } from "../app/notices";
 import { useChatContext } from "./chat";
@@ -206,7 +207,7 @@ function File({ url, mediaType, name }: { url: string; mediaType: string; name?:
   if (mediaType.startsWith("image/") && mediaType !== "image/svg+xml")
     return (
       <button className="picture" onClick={() => showPicture(url)} aria-label={`Open the picture ${name ?? ""}`.trim()}>
-        <img src={addressOf(url)} alt={name ?? "A picture"} loading="lazy" />
+        <Picture url={url} alt={name ?? "A picture"} lazy />
       </button>
     );
   if (mediaType.startsWith("video/")) return <video className="picture" src={addressOf(url)} controls aria-label={name ?? "A video"} />;

@@ -1,9 +1,10 @@
 /** A picture in its full size, with what one does with it. */
 import { Download, X } from "lucide-react";
 import { useEffect, useRef } from "react";
-import { addressOf } from "../app/api";
+import { useSource } from "../app/source";
 
 export function PictureViewer({ url, onClose }: { url: string; onClose: () => void }) {
+  const source = useSource(url) ?? undefined;
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => dialog.current?.showModal(), []);
   return (
@@ -15,14 +16,14 @@ export function PictureViewer({ url, onClose }: { url: string; onClose: () => vo
       onClick={(event) => event.target === dialog.current && onClose()}
     >
       <div className="bar">
-        <a className="icon" href={addressOf(url)} download aria-label="Download">
+        <a className="icon" href={source} download aria-label="Download">
           <Download size={20} />
         </a>
         <button className="icon" onClick={onClose} aria-label="Close">
           <X size={20} />
         </button>
       </div>
-      <img src={addressOf(url)} alt="Made by a tool" />
+      {source && <img src={source} alt="Made by a tool" />}
     </dialog>
   );
 }

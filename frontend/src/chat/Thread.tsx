@@ -17,12 +17,15 @@ export function Thread({ empty, onPrepended }: { empty: ReactNode; onPrepended: 
   const viewport = useRef<HTMLDivElement>(null);
   const list = useRef<VirtualizerHandle>(null);
   const isAtEnd = useRef(true);
+  const lastTop = useRef(0);
   const isLoading = useRef(false);
   const [showsJump, setShowsJump] = useState(false);
 
   const toEnd = useCallback(() => {
     const element = viewport.current;
-    if (element) element.scrollTop = element.scrollHeight;
+    if (!element) return;
+    isAtEnd.current = true;
+    element.scrollTop = element.scrollHeight;
   }, []);
 
   useLayoutEffect(() => {
@@ -51,7 +54,10 @@ export function Thread({ empty, onPrepended }: { empty: ReactNode; onPrepended: 
     const element = viewport.current;
     if (!element) return;
     const rest = element.scrollHeight - element.scrollTop - element.clientHeight;
-    isAtEnd.current = rest < NEAR;
+    // What grows below the reader is no reason to leave the end; only scrolling up is.
+    if (rest < NEAR) isAtEnd.current = true;
+    else if (element.scrollTop < lastTop.current) isAtEnd.current = false;
+    lastTop.current = element.scrollTop;
     setShowsJump(rest > 2 * element.clientHeight);
     if (element.scrollTop < EARLY && loadOlder && !isLoading.current) {
       isLoading.current = true;

@@ -2,7 +2,7 @@
 import type { ToolCallMessagePartProps } from "@assistant-ui/react";
 import { Ban, CheckCircle2, CircleAlert, Hourglass, LoaderCircle, ShieldQuestion, Workflow, Wrench } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
-import { addressOf } from "../app/api";
+import { Picture } from "../app/Picture";
 import { useChatContext } from "./chat";
 import { Code } from "./Markdown";
 
@@ -36,7 +36,7 @@ const STATES = {
 } as const;
 
 export function ToolCard({ toolName, toolCallId, args }: ToolCallMessagePartProps) {
-  const { chat } = useChatContext();
+  const { chat, showPicture } = useChatContext();
   const message = chat.messages.findLast((one) => one.parts.some((part) => isCall(part, toolCallId)));
   const part = message?.parts.find((one) => isCall(one, toolCallId)) as CallPart | undefined;
   const isLast = message !== undefined && message === chat.messages.at(-1);
@@ -73,6 +73,12 @@ export function ToolCard({ toolName, toolCallId, args }: ToolCallMessagePartProp
       {state === "running" && part?.preliminary && <ProgressBar {...(part.output as Progress)} />}
       {state === "failed" && <p className="error">{part?.errorText}</p>}
       {state === "asking" && part?.approval && <Question approvalId={part.approval.id} name={toolName} />}
+      {state === "done" &&
+        picturesIn(part?.output).map((url) => (
+          <button key={url} className="picture" onClick={() => showPicture(url)} aria-label="Open the picture">
+            <img src={url} alt="Made by the workflow" loading="lazy" />
+          </button>
+        ))}
       {state === "done" && isWorkflow(part?.output) && (
         <a className="file" href={downloadOf(part?.output)} download={`${toolName}.json`}>
           <Workflow size={16} /> Download the workflow
@@ -131,7 +137,7 @@ function ProgressBar({ progress, total, text, preview }: Progress) {
           {progress} of {total}
         </small>
       )}
-      {preview && <img src={addressOf(preview)} alt="What there is so far" />}
+      {preview && <Picture url={preview} alt="What there is so far" />}
     </div>
   );
 }
@@ -162,6 +168,14 @@ function Question({ approvalId, name }: { approvalId: string; name: string }) {
 function shown(output: unknown): { text: string; language: string } {
   if (typeof output === "string") return { text: output, language: "text" };
   return { text: JSON.stringify(output, null, 2) ?? "", language: "json" };
+}
+
+/** Pictures of the page's own origin in a result: what ComfyUI made in front of the user. */
+function picturesIn(output: unknown): string[] {
+  const images = typeof output === "object" && output !== null && "images" in output ? output.images : [];
+  return (Array.isArray(images) ? images : [])
+    .map((one: { url?: unknown }) => String(one.url))
+    .filter((url) => url.startsWith(`${location.origin}/`) && url.includes("/view?"));
 }
 
 /** Whether a result is a workflow in ComfyUI's API format. */

@@ -1,0 +1,87 @@
+"""ComfyUI with its real frontend: the package that it ships, the answers that it needs to start, and our tab in it."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from tests.comfyui.fake import FakeComfyUI
+
+ROOT = Path(__file__).parents[3]
+TAB = ROOT / "comfyui" / "web"
+PREFIXES = ("", "/api")
+
+
+def package() -> Path | None:
+    """The folder of the frontend's files; None where the package is not installed."""
+    found = find_spec("comfyui_frontend_package")
+    return Path(found.origin).parent / "static" if found is not None and found.origin else None
+
+
+class ComfyUIWithFrontend(FakeComfyUI):
+    """The server.
+
+    Attributes:
+        settings: ComfyUI's settings.
+    """
+
+    def __init__(self, static: Path, settings: dict[str, Any]) -> None:
+        super().__init__()
+        self._static = static
+        self.settings = {"Comfy.TutorialCompleted": True, "Comfy.InstalledVersion": "1.27.10", **settings}
+
+    def add_routes(self, app: web.Application) -> None:
+        """The routes of the server, each also behind `/api`."""
+        super().add_routes(app)
+        answers: dict[str, Any] = {
+            "/users": {"storage": "server", "migrated": True},
+            "/i18n": {},
+            "/extensions": ["/extensions/atelier/atelier.js"],
+            "/userdata": [],
+            "/experiment/models": [],
+            "/embeddings": [],
+            "/history": {},
+            "/workflow_templates": {},
+            "/node_replacements": {},
+        }
+        for path, answer in answers.items():
+            self._add(app, "GET", path, _answering(answer))
+        self._add(app, "GET", "/settings", self._get_settings)
+        self._add(app, "POST", "/settings", self._set_settings)
+        self._add(app, "POST", "/settings/{id}", self._set_setting)
+        self._add(app, "GET", "/userdata/{file}", _missing)
+        self._add(app, "POST", "/userdata/{file}", _answering({}))
+        app.router.add_get("/", self._index)
+        app.router.add_static("/extensions/atelier", TAB)
+        app.router.add_static("/", self._static)
+
+    @staticmethod
+    def _add(app: web.Application, method: str, path: str, handler: Any) -> None:
+        for prefix in PREFIXES:
+            app.router.add_route(method, prefix + path, handler)
+
+    async def _index(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(self._static / "index.html")
+
+    async def _get_settings(self, request: web.Request) -> web.Response:
+        return web.json_response(self.settings)
+
+    async def _set_settings(self, request: web.Request) -> web.Response:
+        self.settings |= await request.json()
+        return web.Response()
+
+    async def _set_setting(self, request: web.Request) -> web.Response:
+        self.settings[request.match_info["id"]] = await request.json()
+        return web.Response()
+
+
+def _answering(answer: Any) -> Any:
+    async def handler(request: web.Request) -> web.Response:
+        return web.json_response(answer)
+
+    return handler
+
+
+async def _missing(request: web.Request) -> web.Response:
+    raise web.HTTPNotFound

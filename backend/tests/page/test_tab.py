@@ -1,0 +1,208 @@
+"""The tab in ComfyUI's real frontend: every canvas tool on the real graph."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.client import Service
+from tests.comfyui.frontend import TAB, ComfyUIWithFrontend, package
+from tests.integration.conftest import TOKEN, Start
+from tests.page.conftest import PATIENCE, say
+from tests.servers import missing
+from tests.upstream import Answer, Upstream
+
+START = 60_000
+
+
+@pytest.fixture
+async def studio(start: Start, tmp_path: Path) -> AsyncIterator[tuple[ComfyUIWithFrontend, Service]]:
+    """ComfyUI with its frontend, and a service that takes pages of its origin."""
+    static = package()
+    if static is None:
+        missing("comfyui-frontend-package")
+    if not (TAB / "atelier.js").is_file():
+        missing("The built tab (make setup, with Node)")
+    comfyui = ComfyUIWithFrontend(static, {})
+    await comfyui.start()
+    service = await start(allowed_origins=[comfyui.url])
+    comfyui.settings |= {"Atelier.Url": service.url, "Atelier.Token": TOKEN}
+    yield comfyui, service
+    await comfyui.stop()
+
+
+@pytest.fixture
+async def tab(studio: tuple[ComfyUIWithFrontend, Service], browser: Browser) -> AsyncIterator[Page]:
+    """ComfyUI with an empty canvas and our tab open."""
+    comfyui, _ = studio
+    context = await browser.new_context(viewport={"width": 1500, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    page = await context.new_page()
+    await page.goto(comfyui.url, timeout=START)
+    await page.wait_for_function(
+        "window.app?.graph && Object.keys(window.LiteGraph.registered_node_types).length > 20", timeout=START
+    )
+    await page.wait_for_selector(".atelier-tab-button", timeout=START)
+    await page.keyboard.press("Escape")
+    await page.evaluate("window.app.graph.clear()")
+    await page.locator(".atelier-tab-button").click()
+    await expect(page.get_by_role("textbox", name="Message")).to_be_visible()
+    yield page
+    await context.close()
+
+
+class Calls:
+    """Has the model call one tool after the other; what the tab answered to each."""
+
+    def __init__(self, page: Page, upstream: Upstream) -> None:
+        self._page = page
+        self._upstream = upstream
+        self._count = 0
+
+    async def __call__(self, name: str, **arguments: Any) -> Any:
+        self._count += 1
+        call_id = f"call_{self._count}"
+        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def end(answer: Answer) -> None:
+            answered.set_result(answer.last["content"])
+            await answer.say(f"Answer {call_id}.")
+
+        self._upstream.calls((call_id, name, orjson.dumps(arguments).decode()))
+        self._upstream.script(end)
+        await say(self._page, f"Do {name}")
+        async with asyncio.timeout(30):
+            text = await answered
+        await expect(self._page.get_by_text(f"Answer {call_id}.")).to_be_visible()
+        return orjson.loads(text) if text[:1] in "{[" else text
+
+
+@pytest.fixture
+def call(tab: Page, upstream: Upstream) -> Calls:
+    return Calls(tab, upstream)
+
+
+async def graph(page: Page) -> dict[str, Any]:
+    """What is on the canvas."""
+    return await page.evaluate("window.app.graph.serialize()")
+
+
+async def test_a_workflow_is_built_on_the_canvas_run_and_undone(
+    studio: tuple[ComfyUIWithFrontend, Service], tab: Page, call: Calls, upstream: Upstream
+):
+    comfyui, service = studio
+    image = await call("addNode", nodeType="EmptyImage", position={"x": 300, "y": 200})
+    assert image["outputs"][0]["type"] == "IMAGE"
+    save = await call("addNode", nodeType="SaveImage")
+    await call("connectNodes", sourceNodeId=image["nodeId"], sourceSlot=0, targetNodeId=save["nodeId"], targetSlot=0)
+    await call("setNodeWidgetValue", nodeId=image["nodeId"], widgetName="width", value=64)
+    info = await call("getWorkflowInfo", includeNodeDetails=True, includeLayout=True, includeWidgetOptions=True)
+    assert [node["type"] for node in info["nodes"]] == ["EmptyImage", "SaveImage"]
+    assert info["nodes"][0]["widgets"]["width"] == 64
+    assert info["nodes"][0]["position"] == {"x": 300, "y": 200}
+    assert info["nodes"][0]["widgetOptions"]["width"]["min"] == 1
+    assert len(info["links"]) == 1
+    ran = await call("executeWorkflow", timeout=30)
+    assert ran["status"] == "success"
+    assert comfyui.prompts[-1]["prompt"][str(image["nodeId"])]["inputs"]["width"] == 64
+    await expect(tab.get_by_role("button", name="Open the picture")).to_be_visible()
+    # each change is one step of ComfyUI's own undo
+    tracker = "window.app.extensionManager.workflow.activeWorkflow.changeTracker"
+    await tab.evaluate(f"{tracker}.undo()")
+    widths = [n["widgets_values"][0] for n in (await graph(tab))["nodes"] if n["type"] == "EmptyImage"]
+    assert widths == [512]
+    await tab.evaluate(f"{tracker}.undo()")
+    assert (await graph(tab))["links"] == []
+    async with service.http() as http:
+        [conversation] = (await http.get("/api/conversations")).json()["items"]
+    assert "The user's ComfyUI is connected" in upstream.requests[0]["messages"][0]["content"]
+    assert [m["role"] for m in await service.history(conversation["id"])][:3] == ["user", "assistant", "tool"]
+
+
+async def test_prompts_are_filled_nodes_removed_and_whole_workflows_applied(tab: Page, call: Calls):
+    text = await call("addNode", nodeType="CLIPTextEncode")
+    await call("fillPromptNode", nodeId=text["nodeId"], text="a fox in the snow")
+    assert (await graph(tab))["nodes"][0]["widgets_values"] == ["a fox in the snow"]
+    await call("removeNode", nodeId=text["nodeId"])
+    assert (await graph(tab))["nodes"] == []
+    api = {
+        "3": {"class_type": "EmptyImage", "inputs": {"width": 32, "height": 32, "batch_size": 1, "color": 0}},
+        "7": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "fox"}},
+    }
+    assert await call("applyWorkflowJson", workflow=api) == {"nodes": 2}
+    drawn = await graph(tab)
+    assert {node["id"]: node["type"] for node in drawn["nodes"]} == {3: "EmptyImage", 7: "SaveImage"}
+    assert len(drawn["links"]) == 1
+    full = await call("getWorkflowInfo", fullFormat=True)
+    assert {node["id"] for node in full["nodes"]} == {3, 7}
+    assert await call("applyWorkflowJson", workflow=full) == {"nodes": 2}
+    assert len((await graph(tab))["links"]) == 1
+
+
+async def test_what_cannot_be_done_says_so_and_leaves_the_canvas(tab: Page, call: Calls):
+    sampler = (await call("addNode", nodeType="KSampler"))["nodeId"]
+    text = (await call("addNode", nodeType="CLIPTextEncode"))["nodeId"]
+    before = await graph(tab)
+    connect = {"sourceNodeId": text, "sourceSlot": 0, "targetNodeId": sampler, "targetSlot": 0}
+    cases: list[tuple[str, dict[str, Any], str]] = [
+        ("addNode", {"nodeType": "KSampla"}, "Close ones: KSampler"),
+        ("removeNode", {"nodeId": 99}, f"There is no node 99. The nodes: {sampler} (KSampler)"),
+        ("connectNodes", {**connect, "sourceSlot": 4}, "no output slot 4. Its outputs: 0: CONDITIONING"),
+        ("connectNodes", {**connect, "targetSlot": 99}, "no input slot 99"),
+        ("connectNodes", connect, "does not fit input model (MODEL)"),
+        ("setNodeWidgetValue", {"nodeId": sampler, "widgetName": "steps", "value": 0}, "from 1 to 10000"),
+        ("setNodeWidgetValue", {"nodeId": sampler, "widgetName": "stepz", "value": 1}, "no widget stepz"),
+        ("setNodeWidgetValue", {"nodeId": sampler, "widgetName": "sampler_name", "value": "eula"}, "one of euler"),
+        ("fillPromptNode", {"nodeId": sampler, "text": "x"}, "no text widget"),
+        ("applyWorkflowJson", {"workflow": {"1": {"class_type": "Nothing", "inputs": {}}}}, "node types Nothing"),
+        ("applyWorkflowJson", {"workflow": {"a": 1}}, "no workflow"),
+        ("removeNode", {"nodeId": "one"}, "valid integer"),
+        ("executeWorkflow", {"timeout": 10}, "does not take the workflow"),
+    ]
+    for name, arguments, words in cases:
+        assert words in str(await call(name, **arguments)), name
+    after = await graph(tab)
+    assert [(n["id"], n["type"], n["widgets_values"]) for n in after["nodes"]] == [
+        (n["id"], n["type"], n["widgets_values"]) for n in before["nodes"]
+    ]
+    assert after["links"] == before["links"]
+
+
+async def test_a_workflow_that_was_built_elsewhere_comes_to_an_empty_canvas(
+    studio: tuple[ComfyUIWithFrontend, Service], start: Start, browser: Browser, tmp_path: Path
+):
+    comfyui, _ = studio
+    service = await start(comfyui_url=comfyui.url, allowed_origins=[comfyui.url], data_dir=tmp_path / "other")
+    comfyui.settings |= {"Atelier.Url": service.url}
+    async with service.http() as http:
+        made = (await http.post("/api/conversations", json={"title": "From elsewhere"})).json()
+        added = await http.post(f"/api/conversations/{made['id']}/workflow/addNode", json={"nodeType": "EmptyImage"})
+        assert added.status_code == 200
+    page = await browser.new_page(viewport={"width": 1500, "height": 900})
+    await page.goto(comfyui.url, timeout=START)
+    await page.wait_for_selector(".atelier-tab-button", timeout=START)
+    await page.keyboard.press("Escape")
+    await page.evaluate("window.app.graph.clear()")
+    await page.locator(".atelier-tab-button").click()
+    await page.get_by_label("Conversation", exact=True).select_option(label="From elsewhere")
+    await page.wait_for_function("window.app.graph.nodes.some((node) => node.type === 'EmptyImage')")
+    await page.close()
+
+
+async def test_a_page_of_another_origin_is_refused(
+    studio: tuple[ComfyUIWithFrontend, Service], start: Start, browser: Browser, tmp_path: Path
+):
+    comfyui, _ = studio
+    closed = await start(allowed_origins=["http://127.0.0.1:1"], data_dir=tmp_path / "other")
+    comfyui.settings |= {"Atelier.Url": closed.url}
+    page = await browser.new_page()
+    await page.goto(comfyui.url, timeout=START)
+    await page.wait_for_selector(".atelier-tab-button", timeout=START)
+    await page.keyboard.press("Escape")
+    await page.locator(".atelier-tab-button").click()
+    await expect(page.get_by_text("ALLOWED_ORIGINS=")).to_be_visible()
+    await page.close()

@@ -1,0 +1,63 @@
+/** ComfyUI's extension: a tab in the sidebar, with the address and the token of the service in ComfyUI's settings. */
+import { createRoot } from "react-dom/client";
+import { useService } from "../app/api";
+import { inShadow } from "../chat/math";
+import styles from "../styles.css?inline";
+import type { ComfyApp } from "./comfy";
+import { Tab } from "./Tab";
+// @ts-expect-error ComfyUI serves this beside its extensions.
+import { app as imported } from "../../scripts/app.js";
+
+const app = imported as ComfyApp;
+const URL_SETTING = "Atelier.Url";
+const TOKEN_SETTING = "Atelier.Token";
+const DEFAULT_URL = "http://127.0.0.1:8000";
+
+app.registerExtension({
+  name: "Atelier",
+  settings: [
+    {
+      id: URL_SETTING,
+      category: ["Atelier", "Service", "Address"],
+      name: "Address of the service",
+      type: "text",
+      defaultValue: DEFAULT_URL,
+    },
+    {
+      id: TOKEN_SETTING,
+      category: ["Atelier", "Service", "Token"],
+      name: "Token of the service",
+      tooltip: "The service prints it when it starts. It is kept in ComfyUI's settings.",
+      type: "text",
+      defaultValue: "",
+    },
+  ],
+  setup() {
+    inShadow();
+    app.extensionManager.registerSidebarTab({
+      id: "atelier",
+      icon: "pi pi-comments",
+      title: "Atelier",
+      tooltip: "Atelier: build and run workflows by talking",
+      type: "custom",
+      render(element: HTMLElement) {
+        const address = String(app.extensionManager.setting.get(URL_SETTING) || DEFAULT_URL);
+        const token = String(app.extensionManager.setting.get(TOKEN_SETTING) || "");
+        useService(address, token || null);
+        element.style.height = "100%";
+        // Its own tree of styles: neither side's reach into the other's.
+        const shadow = element.shadowRoot ?? element.attachShadow({ mode: "open" });
+        const style = document.createElement("style");
+        style.textContent = styles;
+        const root = document.createElement("div");
+        root.className = "tab";
+        root.dataset.theme = document.body.classList.contains("dark-theme") ? "dark" : "light";
+        shadow.replaceChildren(style, root);
+        // ComfyUI listens for keys on the whole page; what is written here is not meant for it.
+        for (const type of ["keydown", "keyup", "keypress", "paste", "copy"])
+          root.addEventListener(type, (event) => event.stopPropagation());
+        createRoot(root).render(<Tab app={app} address={address} />);
+      },
+    });
+  },
+});
