@@ -137,7 +137,6 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
   const chatRef = useRef<UseChatHelpers<ChatMessage> | null>(null);
   const [picture, setPicture] = useState<string | null>(null);
   const [before, setBefore] = useState(loaded.before);
-  const [isPrepending, setIsPrepending] = useState(false);
 
   const chat = useChat<ChatMessage>({
     id,
@@ -205,7 +204,6 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
     return async () => {
       const page = await api.messages(id, { before, limit: 200 });
       const older = wholeTurns(page.items, page.next_cursor);
-      setIsPrepending(true);
       chatRef.current?.setMessages((messages) => [...toChatMessages(older.kept, page.siblings), ...messages]);
       setBefore(older.before);
     };
@@ -216,7 +214,6 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
     chat,
     models: props.models,
     loadOlder,
-    isPrepending,
     edit: (messageId, parts) => {
       branches.current = true;
       void chat.sendMessage({ parts, messageId });
@@ -231,7 +228,7 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
   return (
     <AssistantRuntimeProvider runtime={runtime}>
       <ChatProvider value={context}>
-        <Thread empty={props.empty} onPrepended={() => setIsPrepending(false)} />
+        <Thread empty={props.empty} />
         <Composer
           conversationId={id}
           idea={props.idea ?? null}

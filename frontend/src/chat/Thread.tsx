@@ -1,5 +1,5 @@
 /** The messages of a conversation. Only what is seen is in the document, however long it is. */
-import { ThreadPrimitive, useAuiState } from "@assistant-ui/react";
+import { ThreadPrimitive, useAui, useAuiState } from "@assistant-ui/react";
 import { ArrowDown } from "lucide-react";
 import { useCallback, useEffect, useLayoutEffect, useRef, useState, type ReactNode } from "react";
 import { Virtualizer, type VirtualizerHandle } from "virtua";
@@ -11,9 +11,18 @@ const NEAR = 120;
 const EARLY = 1500;
 const parts = { UserMessage, AssistantMessage, SystemMessage };
 
-export function Thread({ empty, onPrepended }: { empty: ReactNode; onPrepended: () => void }) {
-  const { chat, loadOlder, isPrepending } = useChatContext();
+export function Thread({ empty }: { empty: ReactNode }) {
+  const { chat, loadOlder } = useChatContext();
+  const aui = useAui();
   const length = useAuiState((state) => state.thread.messages.length);
+  const firstId = useAuiState((state) => state.thread.messages[0]?.id);
+  const before = useRef({ length, firstId });
+  // Where older messages have come before the others, what is in sight has to stay where it is.
+  const isPrepended = length > before.current.length && before.current.length > 0 && firstId !== before.current.firstId;
+  const ids = aui
+    .thread()
+    .getState()
+    .messages.map((one) => one.id);
   const viewport = useRef<HTMLDivElement>(null);
   const list = useRef<VirtualizerHandle>(null);
   const isAtEnd = useRef(true);
@@ -29,8 +38,8 @@ export function Thread({ empty, onPrepended }: { empty: ReactNode; onPrepended: 
   }, []);
 
   useLayoutEffect(() => {
-    if (isPrepending) onPrepended();
-  }, [isPrepending, onPrepended]);
+    before.current = { length, firstId };
+  }, [length, firstId]);
 
   // The end stays in sight while the answer grows, as long as the reader has not scrolled away from it.
   useLayoutEffect(() => {
@@ -82,9 +91,9 @@ export function Thread({ empty, onPrepended }: { empty: ReactNode; onPrepended: 
           {length === 0 ? (
             empty
           ) : (
-            <Virtualizer ref={list} scrollRef={viewport} shift={isPrepending} bufferSize={600}>
-              {Array.from({ length }, (_, index) => (
-                <ThreadPrimitive.MessageByIndex key={chat.messages[index]?.id ?? index} index={index} components={parts} />
+            <Virtualizer ref={list} scrollRef={viewport} shift={isPrepended} bufferSize={600}>
+              {ids.map((id, index) => (
+                <ThreadPrimitive.MessageByIndex key={id} index={index} components={parts} />
               ))}
             </Virtualizer>
           )}

@@ -10,8 +10,6 @@ export interface ChatContext {
   models: Model[];
   /** Puts the page of history before the oldest one; null where there is none. */
   loadOlder: (() => Promise<void>) | null;
-  /** Whether messages have just been put before the others. */
-  isPrepending: boolean;
   /** Put another message in the place of one of the user's, on a branch of its own. */
   edit: (messageId: string, parts: ChatMessage["parts"]) => void;
   /** Have a turn of the agent's run again, on a branch of its own; the missing one where none is named. */

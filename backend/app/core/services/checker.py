@@ -4,6 +4,7 @@ The promises are those of docs/architecture.md, by their numbers. A conversation
 one: what is not ours is kept as it came, and repaired when a model is sent it.
 """
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -78,6 +79,7 @@ class _Findings:
         self._messages = messages
         self._runs = runs
         self._by_id = {message.id: message for message in messages}
+        self._seqs = [message.seq or 0 for message in messages]
 
     def all(self) -> Iterator[tuple[int, str]]:
         for promise, check in (
@@ -132,8 +134,7 @@ class _Findings:
             parent = self._by_id.get(message.parent_id or "")
             if message.parent_id is not None and (parent is None or (parent.seq or 0) >= (message.seq or 0)):
                 yield f"message {message.seq} has no parent before it"
-            path = self._path(message.seq or 0)
-            if parent is not None and (len(path) < 2 or path[-2].id != parent.id):
+            if parent is not None and self._before(message.seq or 0) is not parent:
                 yield f"the branch of message {message.seq} does not go through its parent"
         active = self._between(clip_spans(self._conversation.spans))
         head = active[-1].id if active else None
@@ -185,6 +186,14 @@ class _Findings:
         for message in self._messages:
             if message.id not in parents:
                 yield self._path(message.seq or 0)
+
+    def _before(self, seq: int) -> Message | None:
+        """The message before number `seq` on its branch."""
+        for first, last in reversed(branch_to(self._conversation.forks, seq)):
+            place = bisect_right(self._seqs, min(last, seq - 1)) - 1
+            if place >= 0 and self._seqs[place] >= first:
+                return self._messages[place]
+        return None
 
     def _path(self, seq: int) -> list[Message]:
         return self._between(branch_to(self._conversation.forks, seq))
