@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from app.adapters.inbound.mcp_server.http import McpDoor
+from app.adapters.inbound.mcp_server.http import McpDoors
 from app.adapters.inbound.openai_api.door import OpenAIDoor
 from app.adapters.inbound.rest.services import Services
 from app.adapters.inbound.websocket_handler import WebSocketHandler
@@ -20,11 +20,13 @@ from app.adapters.outbound.file_folder import FileFolder
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog, usual_model
 from app.adapters.outbound.llm_providers.gateway import ModelGateway
 from app.adapters.outbound.llm_providers.keys import ProviderKeys
+from app.adapters.outbound.persistence.memory import MemoryStore
 from app.adapters.outbound.persistence.sqlite import open_sqlite
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
 from app.adapters.outbound.token_file import load_or_make_token
 from app.adapters.outbound.tool_files import ToolFiles
+from app.core.domain.conversation import Conversation
 from app.core.domain.declared_tools import DECLARED_TOOLS
 from app.core.domain.errors import AtelierError
 from app.core.ports import (
@@ -40,8 +42,10 @@ from app.core.ports import (
     Turn,
 )
 from app.core.services.accounts import IAccounts, LocalAccounts, OpenAccounts
+from app.core.services.builder import Builder
 from app.core.services.compaction import Compaction
 from app.core.services.context_view import ContextView
+from app.core.services.environment import Environment
 from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
 from app.core.services.previews import Previews
@@ -74,7 +78,7 @@ class Application:
     services: Services
     sockets: WebSocketHandler
     door: OpenAIDoor
-    mcp: McpDoor
+    mcp: McpDoors
 
 
 @asynccontextmanager
@@ -131,7 +135,9 @@ async def run_application(
             usage.start()
             tooling.mcp_servers.start()
             await runs.start()
-            mcp = McpDoor(tooling.tools, tooling.files)
+            environment = Environment(tooling.comfyui) if tooling.comfyui is not None else None
+            builder = Builder(graphs, environment, services.history.scratch)
+            mcp = McpDoors(tooling.tools, tooling.files, builder)
             try:
                 sockets = WebSocketHandler(runs, max_sockets=settings.max_sockets)
                 yield Application(services, sockets, OpenAIDoor(services), mcp)
@@ -278,6 +284,18 @@ async def open_store(settings: Settings) -> Store:
     return await asyncio.to_thread(open_sqlite, settings.data_dir)
 
 
+async def make_builder(tooling: Tooling, user_id: str) -> Builder:
+    """The tools that build a workflow, for one program; the workflow goes when the program does."""
+    store = MemoryStore()
+    made = await store.conversations.create(Conversation(user_id=user_id))
+
+    async def only_one(_: str) -> str:
+        return made.id
+
+    environment = Environment(tooling.comfyui) if tooling.comfyui is not None else None
+    return Builder(Workshop(store.workflows, tooling.comfyui, tooling.tools), environment, only_one)
+
+
 class WarmingAgent:
     """The LangGraph agent, imported beside the start of the service: whoever is first waits for what is left of it."""
 
@@ -315,15 +333,14 @@ class WarmingAgent:
     def _make(self) -> IAgent:
         from app.langgraph.agent import LangGraphAgent, ToolSource
         from app.langgraph.tools import MATH_TOOLS
-        from app.langgraph.tools.environment_tools import EnvironmentTools
-        from app.langgraph.tools.graph_tools import graph_tools
+        from app.langgraph.tools.graph_tools import environment_tools, graph_tools
         from app.langgraph.tools.skill_tools import ALWAYS, skill_tools
         from app.langgraph.tools.workflow_tools import WorkflowToolSource
 
         tooling = self._tooling
         tools = list(MATH_TOOLS)
         if tooling.comfyui is not None:
-            tools += EnvironmentTools(tooling.comfyui).tools()
+            tools += environment_tools(Environment(tooling.comfyui))
             tools += graph_tools(self._graphs, tooling.previews.keep)
         workflows = WorkflowToolSource(tooling.tools, tooling.previews.keep)
         skills = skill_tools(self._skills)

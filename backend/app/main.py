@@ -13,7 +13,7 @@ from app import __version__
 from app.adapters.inbound import problems, tools_api
 from app.adapters.inbound.ai_sdk import routes as ai_sdk
 from app.adapters.inbound.guard import Guard
-from app.adapters.inbound.mcp_server.http import PATH
+from app.adapters.inbound.mcp_server.http import McpDoors
 from app.adapters.inbound.openai_api.errors import PREFIX
 from app.adapters.inbound.rest import (
     conversations,
@@ -113,7 +113,7 @@ class _Shortcuts:
             await self._state.sockets.serve(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith(PREFIX) and scope["method"] != "OPTIONS":
             await self._state.door.serve(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] in (PATH, PATH + "/") and scope["method"] != "OPTIONS":
+        elif scope["type"] == "http" and McpDoors.takes(scope["path"]) and scope["method"] != "OPTIONS":
             await self._state.mcp.serve(scope, receive, send)
         else:
             await self._app(scope, receive, send)

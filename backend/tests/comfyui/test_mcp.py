@@ -62,6 +62,31 @@ async def test_a_client_lists_and_calls_the_tools(service: Service, comfyui: Fak
         assert base64.b64decode(picture.blob) == PNG
 
 
+async def test_a_client_builds_a_workflow_and_runs_it(service: Service, comfyui: FakeComfyUI):
+    async with Client(streamable_http_client(f"{service.url}/mcp/builder", http_client=create_http())) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        assert {"addNode", "executeWorkflow", "searchInstalledNodes"} <= set(names)
+        assert "example" not in names
+        for node in ("EmptyImage", "SaveImage"):
+            assert not (await client.call_tool("addNode", {"nodeType": node})).is_error
+        link = {"sourceNodeId": 1, "sourceSlot": 0, "targetNodeId": 2, "targetSlot": 0}
+        assert not (await client.call_tool("connectNodes", link)).is_error
+        wrong = await client.call_tool("addNode", {"nodeType": "KSampla"})
+        assert (wrong.is_error, "KSampler" in wrong.content[0].text) == (True, True)
+        misfit = await client.call_tool("addNode", {})
+        assert (misfit.is_error, "nodeType" in misfit.content[0].text) == (True, True)
+        (image,) = (await client.call_tool("executeWorkflow", {})).content
+        assert base64.b64decode(image.data) == PNG
+        found = json.loads((await client.call_tool("searchInstalledNodes", {"query": "sampler"})).content[0].text)
+        assert "KSampler" in [node["type"] for node in found["nodes"]]
+        with pytest.raises(MCPError, match="no tool"):
+            await client.call_tool("example", {})
+    async with service.http() as http:
+        [conversation] = (await http.get("/api/conversations")).json()["items"]
+        workflow = (await http.get(f"/api/conversations/{conversation['id']}/workflow")).json()
+    assert [node["type"] for node in workflow["nodes"]] == ["EmptyImage", "SaveImage"]
+
+
 async def test_what_is_wrong_is_told(service: Service, comfyui: FakeComfyUI):
     async with connection(service) as client:
         result = await client.call_tool("example", {"seed": "x"})

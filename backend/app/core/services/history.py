@@ -1,5 +1,6 @@
 """Conversations and their history: find, change, delete, take away and bring back."""
 
+import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from app.core.ports import ConversationPage, IModelCatalog, Place, Store
 EXPORT_FORMAT = "atelier.conversation/1"
 MAX_IMPORT_MESSAGES = 10_000
 _BLOCK = 500
+_SCRATCH = uuid.UUID("0d7f6a52-6f0f-5f6e-9a1c-1f6c0d3f7b10")
+SCRATCH_TITLE = "Workflow of my programs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,13 @@ class HistoryService:
             self._catalog.check(model)
         conversation = Conversation(user_id=user.id, title=title, model=model, system_prompt=system_prompt)
         return await self._store.conversations.create(conversation)
+
+    async def scratch(self, user_id: str) -> str:
+        """The id of the conversation whose workflow a user's programs build; made where it is missing."""
+        made_id = str(uuid.uuid5(_SCRATCH, user_id))
+        if await self._store.conversations.get(made_id, user_id) is None:
+            await self._store.conversations.create(Conversation(id=made_id, user_id=user_id, title=SCRATCH_TITLE))
+        return made_id
 
     async def get(self, user: User, conversation_id: str) -> Conversation:
         """A conversation of this user.

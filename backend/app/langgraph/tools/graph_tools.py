@@ -1,10 +1,12 @@
-"""The graph tools on the workflow document of the conversation, where no canvas is connected."""
+"""The graph tools on the workflow document of the conversation, where no canvas is connected, and those that look into ComfyUI."""
 
+from functools import partial
 from typing import Any
 
 from langchain_core.tools import BaseTool
 
-from app.core.domain.declared_tools import GRAPH_TOOLS
+from app.core.domain.declared_tools import ENVIRONMENT_TOOLS, GRAPH_TOOLS
+from app.core.services.environment import Environment
 from app.core.services.workshop import Workshop
 from app.langgraph.context import current_call
 from app.langgraph.tools.declared import Answered, declared_tool
@@ -12,7 +14,7 @@ from app.langgraph.tools.workflow_tools import KeepPreview, tell_progress, told
 
 
 def graph_tools(workshop: Workshop, keep_preview: KeepPreview) -> list[BaseTool]:
-    """All of them, as LangChain tools."""
+    """The graph tools, as LangChain tools."""
 
     async def run(parameters: Any) -> Answered:
         call = current_call.get()
@@ -27,3 +29,8 @@ def graph_tools(workshop: Workshop, keep_preview: KeepPreview) -> list[BaseTool]
         return told(answer.invocation) if answer.invocation is not None else (answer.text, None)
 
     return [declared_tool(name, run) for name in GRAPH_TOOLS]
+
+
+def environment_tools(environment: Environment) -> list[BaseTool]:
+    """The environment tools, as LangChain tools."""
+    return [declared_tool(name, partial(environment.call, name)) for name in ENVIRONMENT_TOOLS]

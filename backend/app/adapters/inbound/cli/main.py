@@ -109,11 +109,16 @@ def models(
 
 
 @app.command()
-def mcp(data_dir: DataDir = None) -> None:
+def mcp(
+    data_dir: DataDir = None,
+    build: Annotated[
+        bool, typer.Option("--build", help="The tools that build a workflow, in place of those that run one.")
+    ] = False,
+) -> None:
     """Serve the workflow tools to an MCP client over standard input and output."""
     from app.adapters.inbound.cli.mcp import run
 
-    raise typer.Exit(run(data_dir))
+    raise typer.Exit(run(data_dir, build))
 
 
 @workflow.command("import")

@@ -1,21 +1,47 @@
-"""MCP at `/mcp`, over streamable HTTP. The SDK is imported and started with the first request."""
+"""MCP at `/mcp` and `/mcp/builder`, over streamable HTTP. The SDK is imported and started with the first request."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from app.core.ports import IFileStore, IToolInvoker
+from app.core.services.builder import Builder
 
 PATH = "/mcp"
+BUILDER_PATH = "/mcp/builder"
 
 
-class McpDoor:
-    """Answers requests at `/mcp`, which the guard has let through: it has checked Host, Origin and token."""
+class McpDoors:
+    """The workflow tools at one address, the tools that build workflows at another: a client takes what it needs."""
 
-    def __init__(self, tools: IToolInvoker, files: IFileStore) -> None:
-        self._tools = tools
-        self._files = files
+    def __init__(self, tools: IToolInvoker, files: IFileStore, builder: Builder) -> None:
+        self._doors = {
+            PATH: _Door(lambda server: server.make_server(tools, files, _who)),
+            BUILDER_PATH: _Door(lambda server: server.make_builder_server(builder, files, _who)),
+        }
+
+    @staticmethod
+    def takes(path: str) -> bool:
+        """Whether requests at `path` are answered here."""
+        return path.rstrip("/") in (PATH, BUILDER_PATH)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._doors[scope["path"].rstrip("/")].serve(scope, receive, send)
+
+    async def stop(self) -> None:
+        """End all sessions."""
+        for door in self._doors.values():
+            await door.stop()
+
+
+class _Door:
+    """Answers requests that the guard has let through: it has checked Host, Origin and token."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
         self._running: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[Any] | None = None
         self._stopping = asyncio.Event()
@@ -42,7 +68,7 @@ class McpDoor:
             from mcp.server.transport_security import TransportSecuritySettings
 
             manager = StreamableHTTPSessionManager(
-                app=server_module.make_server(self._tools, self._files, _who),
+                app=self._make(server_module),
                 security_settings=TransportSecuritySettings(enable_dns_rebinding_protection=False),
                 session_idle_timeout=1_800,
             )

@@ -16,6 +16,7 @@ from app import __version__
 from app.adapters.inbound.tools_api import answer_of
 from app.core.domain.errors import AtelierError, NotFound
 from app.core.ports import IFileStore, Invocation, IToolInvoker, Progress
+from app.core.services.builder import Builder
 from app.core.services.tools import FILES
 
 Context = ServerRequestContext[Any, Any]
@@ -27,6 +28,10 @@ MAX_INLINE_BYTES = 4 * 1024 * 1024
 
 RECENT_FILES = 50
 WORKFLOWS, RESULTS = "atelier://workflows/", "atelier://files/"
+BUILDER_INSTRUCTIONS = (
+    "The tools build one ComfyUI workflow: add nodes, connect them by the slots that are answered, set values, run it. "
+    "searchInstalledNodes and getAvailableModels tell what there is."
+)
 INSTRUCTIONS = "The tools are ComfyUI workflows: each runs one with your values in it and answers with what it made."
 _OUTPUT: dict[str, Any] = {
     "type": "object",
@@ -67,6 +72,50 @@ def make_server(tools: IToolInvoker, files: IFileStore, who: WhoAsks) -> Server[
     )
 
 
+def make_builder_server(builder: Builder, files: IFileStore, who: WhoAsks) -> Server[Any]:
+    """The server of the tools that build workflows."""
+    answers = _BuilderAnswers(builder, files, who)
+    return Server(
+        "atelier-builder",
+        version=__version__,
+        title="Atelier: building workflows",
+        instructions=BUILDER_INSTRUCTIONS,
+        on_list_tools=answers.list_tools,
+        on_call_tool=answers.call_tool,
+    )
+
+
+class _BuilderAnswers:
+    def __init__(self, builder: Builder, files: IFileStore, who: WhoAsks) -> None:
+        self._builder = builder
+        self._files = files
+        self._who = who
+
+    async def list_tools(self, context: Context, params: Any) -> types.ListToolsResult:
+        listed = [
+            types.Tool(name=name, description=tool.description, input_schema=tool.parameters.model_json_schema())
+            for name, tool in self._builder.tools().items()
+        ]
+        return types.ListToolsResult(tools=listed)
+
+    async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        user_id, base_url = self._who(context)
+        if params.name not in self._builder.tools():
+            raise MCPError(types.INVALID_PARAMS, f"There is no tool named {params.name[:100]!r}.")
+        progress = _ProgressReport(context)
+        try:
+            answer = await self._builder.call(user_id, params.name, params.arguments or {}, progress.take)
+        except AtelierError as error:
+            said = types.TextContent(type="text", text=error.message)
+            return types.CallToolResult(content=[said], is_error=True)
+        finally:
+            await progress.end()
+        if answer.invocation is not None:
+            shown = await made(answer.invocation, self._files, user_id, base_url)
+            return types.CallToolResult(content=shown, structured_content=answer_of(answer.invocation, base_url))
+        return types.CallToolResult(content=[types.TextContent(type="text", text=answer.text)])
+
+
 class _Answers:
     def __init__(self, tools: IToolInvoker, files: IFileStore, who: WhoAsks) -> None:
         self._tools = tools
@@ -97,41 +146,7 @@ class _Answers:
         finally:
             await progress.end()
         answer = answer_of(done, base_url)
-        return types.CallToolResult(
-            content=await self._content(done, user_id, base_url, answer), structured_content=answer
-        )
-
-    async def _content(self, done: Invocation, user_id: str, base_url: str, answer: dict[str, Any]) -> list[Any]:
-        if done.workflow is not None:
-            return [types.TextContent(type="text", text=orjson.dumps(answer).decode())]
-        content: list[Any] = []
-        for stored, node, text in done.files:
-            if text is not None:
-                content.append(types.TextContent(type="text", text=text))
-            elif stored.media_type.startswith("image/") and stored.size <= MAX_INLINE_BYTES:
-                content.append(await self._image(user_id, stored.id, stored.media_type))
-            else:
-                content.append(
-                    types.ResourceLink(
-                        type="resource_link",
-                        name=stored.name,
-                        uri=f"{base_url}{FILES}{stored.id}",
-                        description=f"Made by node {node}.",
-                        mime_type=stored.media_type,
-                        size=stored.size,
-                    )
-                )
-        return content or [types.TextContent(type="text", text="The workflow made nothing that could be shown.")]
-
-    async def _image(self, user_id: str, file_id: str, media_type: str) -> types.ImageContent:
-        data = await self._bytes(user_id, file_id)
-        return types.ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=media_type)
-
-    async def _bytes(self, user_id: str, file_id: str) -> bytes:
-        found = await self._files.find(user_id, file_id)
-        if found is None:
-            raise MCPError(types.INVALID_PARAMS, "There is no such file.")
-        return await asyncio.to_thread(Path(found[1]).read_bytes)
+        return types.CallToolResult(content=await made(done, self._files, user_id, base_url), structured_content=answer)
 
     async def list_resources(self, context: Context, params: Any) -> types.ListResourcesResult:
         user_id, _ = self._who(context)
@@ -174,11 +189,43 @@ class _Answers:
             found = await self._files.find(user_id, file_id)
             if found is None:
                 raise MCPError(types.INVALID_PARAMS, "There is no such file.")
-            blob = base64.b64encode(await self._bytes(user_id, file_id)).decode()
+            blob = base64.b64encode(await _bytes(self._files, user_id, file_id)).decode()
             contents = types.BlobResourceContents(uri=uri, mime_type=found[0].media_type, blob=blob)
         else:
             raise MCPError(types.INVALID_PARAMS, f"There is no resource {uri[:200]!r}.")
         return types.ReadResourceResult(contents=[contents])
+
+
+async def made(done: Invocation, files: IFileStore, user_id: str, base_url: str) -> list[Any]:
+    """What an invocation made, as MCP's content."""
+    if done.workflow is not None:
+        return [types.TextContent(type="text", text=orjson.dumps(answer_of(done, base_url)).decode())]
+    content: list[Any] = []
+    for stored, node, text in done.files:
+        if text is not None:
+            content.append(types.TextContent(type="text", text=text))
+        elif stored.media_type.startswith("image/") and stored.size <= MAX_INLINE_BYTES:
+            data = base64.b64encode(await _bytes(files, user_id, stored.id)).decode()
+            content.append(types.ImageContent(type="image", data=data, mime_type=stored.media_type))
+        else:
+            content.append(
+                types.ResourceLink(
+                    type="resource_link",
+                    name=stored.name,
+                    uri=f"{base_url}{FILES}{stored.id}",
+                    description=f"Made by node {node}.",
+                    mime_type=stored.media_type,
+                    size=stored.size,
+                )
+            )
+    return content or [types.TextContent(type="text", text="The workflow made nothing that could be shown.")]
+
+
+async def _bytes(files: IFileStore, user_id: str, file_id: str) -> bytes:
+    found = await files.find(user_id, file_id)
+    if found is None:
+        raise MCPError(types.INVALID_PARAMS, "There is no such file.")
+    return await asyncio.to_thread(Path(found[1]).read_bytes)
 
 
 class _ProgressReport:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.adapters.inbound.content import ClientId, ClientTools, ModelName, SkillSlug
@@ -13,7 +13,7 @@ from app.adapters.inbound.rest.services import Atelier, Me
 from app.adapters.inbound.tools_api import answer_of
 from app.core.domain.declared_tools import GRAPH_TOOLS, ApplyWorkflowJson
 from app.core.domain.errors import NotFound
-from app.core.services.tools import InvalidArguments
+from app.core.services.builder import checked
 
 router = APIRouter(prefix="/api/conversations", tags=["workflows"], responses={404: {"model": Problem}})
 
@@ -66,17 +66,9 @@ async def use(
 ) -> Response:
     """What the agent's tools do, for programs: `addNode`, `connectNodes` and the others, with the same parameters."""
     await atelier.history.get(user, conversation_id)
-    declared = GRAPH_TOOLS.get(tool)
-    if declared is None:
+    if tool not in GRAPH_TOOLS:
         raise NotFound(f"There is no such graph tool. The tools: {', '.join(GRAPH_TOOLS)}.")
-    try:
-        checked = declared.parameters.model_validate(parameters or {})
-    except ValidationError as error:
-        faults = [
-            {"path": "".join(f"/{part}" for part in fault["loc"]), "message": fault["msg"]} for fault in error.errors()
-        ]
-        raise InvalidArguments(tool, faults) from error
-    answer = await atelier.graphs.call(user.id, conversation_id, checked)
+    answer = await atelier.graphs.call(user.id, conversation_id, checked(tool, parameters or {}))
     if answer.invocation is not None:
         return Json(answer_of(answer.invocation, ""))
     return Response(answer.text, media_type="application/json")

@@ -1,10 +1,9 @@
-"""Tools that look into ComfyUI: what is installed, what it can, and what it does."""
+"""What the environment tools answer: what is installed in ComfyUI, what it can, and what it does."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, cast
 
 import orjson
-from langchain_core.tools import BaseTool, ToolException
 
 from app.core.domain.declared_tools import (
     CancelJob,
@@ -13,22 +12,27 @@ from app.core.domain.declared_tools import (
     ReadDocumentation,
     SearchInstalledNodes,
 )
+from app.core.domain.errors import NotFound
 from app.core.ports import IEnvironment
-from app.langgraph.tools.declared import declared_tool
 
 DEFAULT_LIMIT = 20
 MAX_CHOICES = 30
 
 
-class EnvironmentTools:
-    """The tools over one ComfyUI."""
+class Environment:
+    """The environment tools over one ComfyUI."""
 
     def __init__(self, environment: IEnvironment) -> None:
         self._environment = environment
 
-    def tools(self) -> list[BaseTool]:
-        """All of them, as LangChain tools."""
-        runs = {
+    async def call(self, name: str, parameters: Any) -> str:
+        """What the tool `name` answers.
+
+        Raises:
+            NotFound: there is no such job.
+            RunnerUnavailable, RunnerTimeout, WorkflowFailed: ComfyUI cannot be asked.
+        """
+        runs: dict[str, Callable[[Any], Awaitable[str]]] = {
             "searchInstalledNodes": self.search_nodes,
             "getAvailableModels": self.available_models,
             "readDocumentation": self.read_documentation,
@@ -37,7 +41,7 @@ class EnvironmentTools:
             "cancelJob": self.cancel_job,
             "systemStats": self.system_stats,
         }
-        return [declared_tool(name, run) for name, run in runs.items()]
+        return await runs[name](parameters)
 
     async def search_nodes(self, given: SearchInstalledNodes) -> str:
         """The installed nodes that match a query best."""
@@ -118,7 +122,7 @@ class EnvironmentTools:
     async def cancel_job(self, given: CancelJob) -> str:
         """Stop a job."""
         if not await self._environment.cancel(given.promptId):
-            raise ToolException("ComfyUI has no such job, neither running nor waiting.")
+            raise NotFound("ComfyUI has no such job, neither running nor waiting.")
         return "Stopped."
 
     async def system_stats(self, _: Nothing) -> str:
