@@ -6,11 +6,18 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.comfyui.fake import FakeComfyUI
+from tests.comfyui.fake import OBJECT_INFO, FakeComfyUI
 
 ROOT = Path(__file__).parents[3]
 TAB = ROOT / "comfyui" / "web"
 PREFIXES = ("", "/api")
+LOADERS = {
+    "ImageOnlyCheckpointLoader": "ckpt_name",
+    "LoraLoaderModelOnly": "lora_name",
+    "StyleModelLoader": "style_model",
+    "GLIGENLoader": "gligen_name",
+}
+"""Node types that the frontend takes for granted and the recorded server's subset does not have."""
 
 
 def package() -> Path | None:
@@ -64,6 +71,9 @@ class ComfyUIWithFrontend(FakeComfyUI):
     async def _index(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(self._static / "index.html")
 
+    async def _object_info(self, request: web.Request) -> web.Response:
+        return web.json_response(OBJECT_INFO | {name: _loader(name, field) for name, field in LOADERS.items()})
+
     async def _get_settings(self, request: web.Request) -> web.Response:
         return web.json_response(self.settings)
 
@@ -74,6 +84,24 @@ class ComfyUIWithFrontend(FakeComfyUI):
     async def _set_setting(self, request: web.Request) -> web.Response:
         self.settings[request.match_info["id"]] = await request.json()
         return web.Response()
+
+
+def _loader(name: str, field: str) -> dict[str, Any]:
+    shown = {
+        "display_name": name,
+        "description": "",
+        "category": "loaders",
+        "python_module": "nodes",
+        "output_node": False,
+    }
+    outputs: dict[str, Any] = {"output": ["MODEL"], "output_name": ["MODEL"], "output_is_list": [False]}
+    return {
+        "name": name,
+        "input": {"required": {field: [[], {}]}},
+        "input_order": {"required": [field]},
+        **outputs,
+        **shown,
+    }
 
 
 def _answering(answer: Any) -> Any:

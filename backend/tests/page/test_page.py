@@ -1,8 +1,11 @@
 """What people do on the page."""
 
 import asyncio
+import io
 
 import orjson
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from playwright.async_api import Page, expect
 
 from app.settings import CustomProvider
@@ -345,3 +348,24 @@ async def test_the_context_is_shown_and_made_short(start: Start, upstream: Upstr
     await dialog.get_by_text("summary").click()
     await expect(dialog.get_by_text("They counted.").first).to_be_visible()
     await expect(answers(page)).to_have_count(2)
+
+
+async def test_the_workflow_in_a_picture_is_opened(
+    start: Start, upstream: Upstream, comfyui: FakeComfyUI, open_page: Open
+):
+    service = await start(comfyui_url=comfyui.url)
+    written = PngInfo()
+    written.add_text("prompt", '{"1": {"class_type": "EmptyImage", "inputs": {"width": 48}}}')
+    made = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(made, "PNG", pnginfo=written)
+    page = await open_page(service)
+    async with page.expect_file_chooser() as chooser:
+        await page.get_by_role("button", name="Attach files").click()
+    await (await chooser.value).set_files({"name": "a.png", "mimeType": "image/png", "buffer": made.getvalue()})
+    await say(page, "How was this made?")
+    await expect(answers(page)).to_contain_text("You said:")
+    await page.get_by_role("button", name="Open the picture").click()
+    await page.get_by_role("button", name="Open the workflow").click()
+    drawing = page.get_by_role("dialog", name="Workflow")
+    await expect(drawing.get_by_role("img", name="A workflow of EmptyImage")).to_be_visible()
+    await expect(drawing).to_contain_text("width 48")

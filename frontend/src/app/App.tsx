@@ -20,6 +20,20 @@ interface Shown {
   isNew: boolean;
 }
 
+/** Have the browser save what is at an address. */
+function save(url: string, name: string): void {
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+}
+
+function download(name: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  save(url, name);
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
 const MODEL_KEY = "atelier.model";
 
 /** The conversation that the address names, or a new one. */
@@ -102,10 +116,7 @@ export function App() {
           open(null);
           break;
         case "export": {
-          const link = document.createElement("a");
-          link.href = api.exportUrl(id, command.argument === "json" ? "json" : "markdown");
-          link.download = "";
-          link.click();
+          save(api.exportUrl(id, command.argument === "json" ? "json" : "markdown"), "");
           break;
         }
         case "compact":
@@ -178,6 +189,15 @@ export function App() {
             open(null);
           }}
           skills={skills}
+          onWorkflow={(workflow) => {
+            api.putWorkflow(shown.id, workflow).then(
+              () => setDialog("workflow"),
+              (error: Error) => {
+                notify(`${error.message} The workflow is downloaded instead.`, { isError: true });
+                download("workflow.json", JSON.stringify(workflow, null, 2));
+              },
+            );
+          }}
           empty={empty}
           idea={idea}
         />

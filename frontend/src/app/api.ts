@@ -260,6 +260,7 @@ export const api = {
   context: (id: string, model: string | null) =>
     json<Context>(`${at(id)}/context${model ? `?model=${encodeURIComponent(model)}` : ""}`),
   canvas: (id: string) => json<Canvas>(`${at(id)}/workflow?format=canvas`),
+  putWorkflow: (id: string, workflow: unknown) => json<unknown>(`${at(id)}/workflow`, "PUT", { workflow }),
   workflowUrl: (id: string, format: "api" | "canvas") => addressOf(`${at(id)}/workflow?format=${format}`),
   skills: () => json<Page<Skill>>("/api/skills"),
   addSkill: (skill: Skill) => json<Skill>("/api/skills", "POST", skill),

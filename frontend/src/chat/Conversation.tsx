@@ -38,6 +38,8 @@ interface Props {
   onTurn: (conversationId: string) => void;
   onCommand: (command: Command) => void;
   onMissing: () => void;
+  /** Open a workflow that was found in a picture. */
+  onWorkflow: (workflow: Record<string, unknown>) => void;
   skills: { slug: string; name: string; description: string }[];
   empty: React.ReactNode;
   /** Something to say at once: `id` is another one each time. */
@@ -241,7 +243,16 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
           isRunning={chat.status === "submitted" || chat.status === "streaming"}
           onStop={() => void stop()}
         />
-        {picture !== null && <PictureViewer url={picture} onClose={() => setPicture(null)} />}
+        {picture !== null && (
+          <PictureViewer
+            url={picture}
+            onClose={() => setPicture(null)}
+            onWorkflow={(workflow) => {
+              setPicture(null);
+              props.onWorkflow(workflow);
+            }}
+          />
+        )}
       </ChatProvider>
     </AssistantRuntimeProvider>
   );

@@ -164,6 +164,7 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
         onCommand={onCommand}
         onMissing={() => open(null)}
         skills={skills}
+        onWorkflow={put}
         clientTools={tools}
         idea={idea}
         empty={

@@ -16,6 +16,7 @@ class GraphNode(BaseModel):
 
     Attributes:
         x, y: where its upper left corner is on a canvas, in pixels.
+        is_placed: whether somebody said where; else it is moved as the workflow grows.
         values: what is set on it, by input.
         links: what is linked to its inputs, by input; a link goes before a value.
     """
@@ -24,6 +25,7 @@ class GraphNode(BaseModel):
     title: str | None = None
     x: float = 0
     y: float = 0
+    is_placed: bool = False
     values: dict[str, Any] = Field(default_factory=dict[str, Any])
     links: dict[str, Link] = Field(default_factory=dict[str, Link])
 

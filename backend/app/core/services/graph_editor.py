@@ -46,9 +46,10 @@ class GraphEditor:
         if len(self._document.nodes) >= MAX_NODES:
             raise GraphError(f"The workflow has {MAX_NODES} nodes, which is as many as it may have.")
         self._document.last_id += 1
-        x, y = position or self._free_place()
         values = {one.name: one.default for one in known.widgets if one.default is not None}
-        self._document.nodes[self._document.last_id] = GraphNode(type=node_type, x=x, y=y, values=values)
+        x, y = position or self._free_place()
+        node = GraphNode(type=node_type, x=x, y=y, is_placed=position is not None, values=values)
+        self._document.nodes[self._document.last_id] = node
         return {"nodeId": self._document.last_id, "type": node_type, **_slots(known), "widgets": values}
 
     def remove_node(self, node_id: int) -> Fields:
@@ -93,6 +94,7 @@ class GraphEditor:
                 f"{_said(source_id, source)} needs the result of {_said(target_id, target)}: the workflow would run in a circle."
             )
         target.links[entry.name] = (source_id, source_slot)
+        self._lay_out()
         return {"source": source_id, "output": name, "target": target_id, "input": entry.name, "type": kind}
 
     def set_value(self, node_id: int, widget: str, value: Any) -> Fields:
@@ -155,8 +157,8 @@ class GraphEditor:
         for key, number in numbers.items():
             if key in places:
                 nodes[number].x, nodes[number].y = places[key]
-        if not places:
-            self._lay_out()
+                nodes[number].is_placed = True
+        self._lay_out()
         renumbered = {key: number for key, number in numbers.items() if str(number) != key}
         return {"nodes": len(nodes), **({"renumbered": renumbered} if renumbered else {})}
 
@@ -310,8 +312,10 @@ class GraphEditor:
         return LEFT + (place % COLUMNS) * COLUMN, TOP + (place // COLUMNS) * ROW
 
     def _lay_out(self) -> None:
-        """Put every node to the right of those that it needs."""
+        """Put every node to the right of those that it needs, where nobody has said where any is to be."""
         nodes = self._document.nodes
+        if any(node.is_placed for node in nodes.values()):
+            return
         columns = dict.fromkeys(nodes, 0)
         for _ in nodes:
             moved = {
