@@ -334,7 +334,7 @@ class WarmingAgent:
         from app.langgraph.agent import LangGraphAgent, ToolSource
         from app.langgraph.tools import MATH_TOOLS
         from app.langgraph.tools.graph_tools import environment_tools, graph_tools
-        from app.langgraph.tools.skill_tools import ALWAYS, skill_tools
+        from app.langgraph.tools.skill_tools import skill_tool_source
         from app.langgraph.tools.workflow_tools import WorkflowToolSource
 
         tooling = self._tooling
@@ -343,10 +343,8 @@ class WarmingAgent:
             tools += environment_tools(Environment(tooling.comfyui))
             tools += graph_tools(self._graphs, tooling.previews.keep)
         workflows = WorkflowToolSource(tooling.tools, tooling.previews.keep)
-        skills = skill_tools(self._skills)
-        few_skills = {name: skills[name] for name in ALWAYS}
         sources: list[ToolSource] = [
-            lambda turn: skills if turn.has_skills else few_skills,
+            skill_tool_source(self._skills, builds_workflows=tooling.comfyui is not None),
             lambda _: workflows(),
             lambda _: tooling.mcp_servers(),
         ]

@@ -41,7 +41,7 @@ async def test_a_tool_of_the_client_is_offered_called_and_answered(service: Serv
         await socket.until("complete")
     names = [tool["function"]["name"] for tool in upstream.requests[0]["tools"]]
     math, skills = ["multiply", "add", "subtract", "divide"], ["createSkill", "listUserSkills", "getUserSkill"]
-    assert names == [*math, *skills, "draw", "addNode"]
+    assert names == [*math, *skills, "draw", "addNode"]  # a canvas tool: the skills for it can be read
     node = next(tool["function"] for tool in upstream.requests[0]["tools"] if tool["function"]["name"] == "addNode")
     assert "nodeType" in node["parameters"]["properties"]
     history = await service.history(call["conversation_id"])

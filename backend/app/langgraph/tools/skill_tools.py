@@ -1,17 +1,38 @@
 """Skills as tools: the agent keeps, reads and changes them for the user."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from langchain_core.tools import BaseTool
 
+from app.core.domain.declared_tools import GRAPH_TOOLS
 from app.core.domain.event import to_json
 from app.core.domain.skill import Skill
 from app.core.domain.user import User
+from app.core.ports import Turn
 from app.core.services.skills import SkillService
 from app.langgraph.context import current_call
 from app.langgraph.tools.declared import declared_tool
 
-ALWAYS = ("createSkill", "listUserSkills", "getUserSkill")
+TO_BEGIN = ("createSkill",)
+TO_READ = (*TO_BEGIN, "listUserSkills", "getUserSkill")
+
+
+def skill_tool_source(skills: SkillService, *, builds_workflows: bool) -> Callable[[Turn], Mapping[str, BaseTool]]:
+    """The skill tools that make sense in a turn: a model is not told of tools that have nothing to work on.
+
+    Args:
+        builds_workflows: whether the agent builds workflows here, which the skills are for that come with the service.
+    """
+    tools = skill_tools(skills)
+    to_begin, to_read = ({name: tools[name] for name in names} for names in (TO_BEGIN, TO_READ))
+
+    def of(turn: Turn) -> Mapping[str, BaseTool]:
+        if turn.has_skills:
+            return tools
+        return to_read if builds_workflows or GRAPH_TOOLS.keys() & set(turn.client_tools) else to_begin
+
+    return of
 
 
 def skill_tools(skills: SkillService) -> dict[str, BaseTool]:
