@@ -63,13 +63,14 @@ format: setup ## Put the code into its format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## Measure turns, long histories, the start, many connections, the OpenAI door and workflow tools, each against its limits
+bench: setup ## Measure turns, long histories, the start, many connections, the OpenAI door, workflow tools and the page, each against its limits
 	@$(BIN)/python -m bench.turn
 	@$(BIN)/python -m bench.history
 	@$(BIN)/python -m bench.start
 	@$(BIN)/python -m bench.connections
 	@$(BIN)/python -m bench.gateway
 	@$(BIN)/python -m bench.invoke
+	@$(BIN)/python -m bench.page
 
 clean: ## Remove what setup made (not the data)
 	@rm -rf .venv .ruff_cache $(NODE_CLIENTS)/node_modules frontend/node_modules backend/app/web

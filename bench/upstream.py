@@ -1,6 +1,7 @@
 """A model server: `python -m bench.upstream PORT` streams PIECES pieces at once for every request.
 
 The model `paced-SIZE` streams PACED_PIECES pieces of SIZE bytes at PACE a second, each with the moment it was sent.
+The model `prose` streams Markdown at more than 200 pieces a second.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from aiohttp import web
 PIECES = 50
 PACED_PIECES = 120
 PACE = 40
+PROSE_PIECES = 2_000
+PROSE_PACE = 230  # a little over what is promised: a sleep takes a little longer than it says
 
 
 def _event(delta: dict[str, object], **more: object) -> bytes:
@@ -61,6 +64,8 @@ async def completions(request: web.Request) -> web.StreamResponse:
             await _paced(response, int(model.removeprefix("paced-")))
         except ConnectionError:
             return response  # who asked has gone
+    elif model == "prose":
+        await _prose(response)
     else:
         for event in EVENTS:
             await response.write(event)
@@ -73,6 +78,16 @@ async def _paced(response: web.StreamResponse, size: int) -> None:
     for number in range(PACED_PIECES):
         await asyncio.sleep(max(0.0, due + number / PACE - time.monotonic()))
         await response.write(_event({"content": f"[{time.monotonic():.6f}]".ljust(size)}))
+    await response.write(_event({}, finish_reason="stop") + b"data: [DONE]\n\n")
+
+
+async def _prose(response: web.StreamResponse) -> None:
+    """Markdown of PROSE_PIECES pieces, PROSE_PACE a second."""
+    for number in range(PROSE_PIECES):
+        await asyncio.sleep(1 / PROSE_PACE)
+        ends = f"\n\n**Paragraph {number // 40}** with `code`, and:\n\n- one\n- two\n\n" if number % 40 == 39 else ""
+        await response.write(_event({"content": f"word{number} {ends}"}))
+    await response.write(_event({"content": "The end of it."}))
     await response.write(_event({}, finish_reason="stop") + b"data: [DONE]\n\n")
 
 

@@ -262,6 +262,30 @@ def test_ctrl_c_at_the_terminal_stops_the_answer_and_not_the_program(serve: Serv
     assert terminal.end() == 0
 
 
+def test_commands_at_the_terminal(serve: Serve, tmp_path: Path):
+    terminal = Terminal(serve().ready(), tmp_path)
+    terminal.until("› ")
+    terminal.type("/compact\n")
+    terminal.until("There is no conversation yet")
+    terminal.type("/skill\n")
+    terminal.until("text-to-image")
+    terminal.type("/skill nothing do it\n")
+    terminal.until("There is no skill 'nothing'")
+    terminal.type("What is 12 * 34?\n")
+    terminal.until("408")
+    terminal.until("› ")
+    terminal.type("/compact\n")
+    terminal.until("nothing to summarise")
+    terminal.type(f"/workflow {tmp_path}/w.json\n")
+    terminal.until("COMFYUI_URL")
+    terminal.type(f"/export {tmp_path}/talk.md\n")
+    terminal.until("(saved in")
+    assert "408" in (tmp_path / "talk.md").read_text()
+    terminal.type(f"/export {tmp_path}/talk.md\n")
+    terminal.until("cannot be written: File exists")
+    assert terminal.end() == 0
+
+
 def test_the_terminal_comes_back_after_a_kill_and_loses_nothing(serve: Serve, tmp_path: Path):
     command = serve()
     service = command.ready()

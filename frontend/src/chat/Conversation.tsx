@@ -204,7 +204,7 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
   const loadOlder = useMemo(() => {
     if (before === null) return null;
     return async () => {
-      const page = await api.messages(id, { before, limit: 200 });
+      const page = await api.messages(id, { before, limit: 100 });
       const older = wholeTurns(page.items, page.next_cursor);
       chatRef.current?.setMessages((messages) => [...toChatMessages(older.kept, page.siblings), ...messages]);
       setBefore(older.before);

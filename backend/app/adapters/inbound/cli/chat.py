@@ -22,6 +22,10 @@ Write a message and press Enter. Ctrl-C stops an answer, Ctrl-D ends the program
 /list           the newest conversations
 /open NUMBER    go on with one of them
 /model NAME     ask another model from now on, as provider@model
+/skill NAME …   write one message that uses a skill; /skill alone lists them
+/compact        replace old messages by a summary in what the model is sent
+/workflow FILE  save the workflow that was built here; for ComfyUI's canvas where the name ends in .canvas.json
+/export FILE    save the conversation, as Markdown where the name ends in .md, else as JSON
 /quit           end"""
 RECENT = 20
 SHOWN_AGAIN = 20
@@ -112,9 +116,9 @@ class _Session:
         self.screen.console.print(Text(f"Atelier at {self.client.url}, answering with {models[0]['id']}.", style="dim"))
         self.screen.console.print(Text("Ctrl-C stops an answer, /help lists the commands.", style="dim"))
 
-    async def _ask(self, text: str) -> int:
+    async def _ask(self, text: str, skill: str | None = None) -> int:
         """Run one turn; 0 where it was answered."""
-        turn = self.client.turn(text, conversation_id=self.conversation_id, model=self.options.model)
+        turn = self.client.turn(text, conversation_id=self.conversation_id, model=self.options.model, skill=skill)
         end = "error"
         with _interrupts(turn):
             async for event in turn.events():
@@ -146,8 +150,47 @@ class _Session:
                 await self._open(argument.strip())
             case "/model" if argument.strip():
                 self.options.model = argument.strip()
+            case "/skill":
+                await self._skill(argument.strip())
+            case "/compact":
+                done = await self.client.post(f"{self._path()}/compact")
+                print(f"({done['messages']} messages are now a summary of {done['tokens']} tokens for the model)")
+            case "/workflow" if argument.strip():
+                kind = "canvas" if argument.strip().endswith(".canvas.json") else "api"
+                await self._save(argument.strip(), f"{self._path()}/workflow", kind)
+            case "/export" if argument.strip():
+                kind = "markdown" if argument.strip().endswith(".md") else "json"
+                await self._save(argument.strip(), f"{self._path()}/export", kind)
             case _:
                 print(HELP)
+
+    def _path(self) -> str:
+        """Where the conversation is.
+
+        Raises:
+            ClientError: there is none yet.
+        """
+        if self.conversation_id is None:
+            raise ClientError("There is no conversation yet. Write something, or open one with /list and /open.")
+        return f"/api/conversations/{self.conversation_id}"
+
+    async def _skill(self, argument: str) -> None:
+        """Ask with a skill; without a message, list the skills."""
+        slug, _, text = argument.partition(" ")
+        if slug and text.strip():
+            await self._ask(text.strip(), skill=slug)
+            return
+        for skill in (await self.client.get("/api/skills"))["items"]:
+            self.screen.console.print(Text(f"{skill['slug']:<18} {skill['description']}"))
+
+    async def _save(self, name: str, path: str, kind: str) -> None:
+        """Write a download to a file, which must not be there yet.
+
+        Raises:
+            ClientError: it is there, or cannot be written.
+        """
+        _write_new(name, await self.client.text(path, format=kind))
+        print(f"(saved in {name})")
 
     async def _open(self, number: str) -> None:
         if not number.isdigit() or not 0 < int(number) <= len(self.listed):
@@ -174,6 +217,14 @@ class _Session:
         page = await self.client.get(f"/api/conversations/{self.conversation_id}/messages", limit=SHOWN_AGAIN)
         for message in page["items"]:
             self.screen.message(message)
+
+
+def _write_new(name: str, content: str) -> None:
+    try:
+        with Path(name).expanduser().open("x", encoding="utf-8") as file:
+            file.write(content)
+    except OSError as error:
+        raise ClientError(f"{name} cannot be written: {error.strerror}.") from error
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from app.core.domain.ids import new_id
 MAX_FRAME = 64 * 1024 * 1024
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 UNAUTHORIZED = 401
+POST_SECONDS = 300
 
 
 class ClientError(Exception):
@@ -39,24 +40,47 @@ class Client:
         Raises:
             ClientError: the service does not answer, or says no.
         """
+        return (await self._request("GET", path, params=parameters)).json()
+
+    async def post(self, path: str, **body: Any) -> dict[str, Any]:
+        """What a POST is answered; it may take as long as a model does.
+
+        Raises:
+            ClientError: the service does not answer, or says no.
+        """
+        return (await self._request("POST", path, json=body, timeout=POST_SECONDS)).json()
+
+    async def text(self, path: str, **parameters: Any) -> str:
+        """A download.
+
+        Raises:
+            ClientError: the service does not answer, or says no.
+        """
+        return (await self._request("GET", path, params=parameters)).text
+
+    async def _request(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:
             async with httpx.AsyncClient(headers=self._headers, timeout=10) as http:
-                answer = await http.get(self.url + path, params=parameters)
+                answer = await http.request(method, self.url + path, **more)
         except httpx.HTTPError as error:
             raise ClientError(self._unreachable()) from error
         if answer.status_code == UNAUTHORIZED:
             raise ClientError(_WRONG_TOKEN)
         if answer.is_error:
             raise ClientError(answer.json().get("detail", answer.reason_phrase))
-        return answer.json()
+        return answer
 
-    def turn(self, content: str, *, conversation_id: str | None = None, model: str | None = None) -> "Turn":
+    def turn(
+        self, content: str, *, conversation_id: str | None = None, model: str | None = None, skill: str | None = None
+    ) -> "Turn":
         """A turn to be run."""
         frame = {"type": "message", "content": content, "message_id": new_id()}
         if conversation_id:
             frame["conversation_id"] = conversation_id
         if model:
             frame["model"] = model
+        if skill:
+            frame["skill"] = skill
         return Turn(self, frame)
 
     async def open(self) -> ClientConnection:
