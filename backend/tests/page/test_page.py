@@ -10,9 +10,9 @@ from playwright.async_api import Page, expect
 
 from app.settings import CustomProvider
 from tests.comfyui.fake import PNG, FakeComfyUI
-from tests.integration.conftest import Start
+from tests.integration.conftest import TOKEN, Start
 from tests.page.conftest import PHONE, Open, Watch, say
-from tests.upstream import Upstream, paused
+from tests.upstream import Answer, Upstream, paused
 
 
 def answers(page: Page):
@@ -369,3 +369,61 @@ async def test_the_workflow_in_a_picture_is_opened(
     drawing = page.get_by_role("dialog", name="Workflow")
     await expect(drawing.get_by_role("img", name="A workflow of EmptyImage")).to_be_visible()
     await expect(drawing).to_contain_text("width 48")
+
+
+async def test_what_another_model_begins_anew_is_not_shown_twice(start: Start, upstream: Upstream, open_page: Open):
+    async def broken(answer: Answer) -> None:
+        await answer.delta(content="Something void ")
+        await shown.wait()
+        answer.cut()
+
+    shown, gate = asyncio.Event(), asyncio.Event()
+    service = await start(model_fallbacks=["openai@second"])
+    upstream.script(broken, paused(gate, "The right ", "answer."))
+    page = await open_page(service)
+    await say(page, "Go")
+    await expect(answers(page)).to_contain_text("Something void")
+    shown.set()
+    await expect(answers(page)).to_contain_text("The right")
+    await expect(answers(page)).not_to_contain_text("void")
+    gate.set()
+    await expect(answers(page)).to_contain_text("The right answer.")
+    await expect(answers(page)).to_have_count(1)
+
+
+async def test_a_file_is_dropped(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    page = await open_page(service)
+    await page.locator(".dropzone").evaluate(
+        """zone => {
+            const data = new DataTransfer();
+            data.items.add(new File(["dropped words"], "dropped.txt", { type: "text/plain" }));
+            for (const type of ["dragenter", "dragover", "drop"])
+                zone.dispatchEvent(new DragEvent(type, { dataTransfer: data, bubbles: true, cancelable: true }));
+        }"""
+    )
+    await expect(page.get_by_role("button", name="Remove dropped.txt")).to_be_visible()
+    await say(page, "Read it")
+    await expect(answers(page)).to_contain_text("You said:")
+    assert "dropped words" in str(upstream.requests[-1]["messages"][-1]["content"])
+
+
+async def test_a_conversation_of_another_client_grows_on_the_page(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    async with service.socket() as socket:
+        frames = await socket.ask("from the terminal")
+        page = await open_page(service, f"/#{frames[0]['conversation_id']}")
+        await expect(answers(page)).to_contain_text("You said: from the terminal")
+        await expect(page.get_by_role("heading", name="from the terminal")).to_be_visible()
+
+
+async def test_a_session_that_is_over_leads_to_the_login(start: Start, open_page: Open, watch: Watch):
+    watch.expected += ["Failed to load resource", "This needs a token"]
+    service = await start()
+    page = await open_page(service)
+    await expect(page.get_by_role("textbox", name="Message")).to_be_visible()
+    await page.context.clear_cookies()
+    await page.get_by_role("searchbox", name="Search conversations").fill("x")
+    await page.get_by_label("Token").fill(TOKEN)
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.get_by_role("textbox", name="Message")).to_be_visible()

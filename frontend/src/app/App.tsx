@@ -67,9 +67,16 @@ export function App() {
   );
 
   useEffect(() => {
-    const follow = () => setShown(shownByAddress());
+    const follow = () => {
+      const named = shownByAddress();
+      setShown((now) => (now.id === named.id || (named.isNew && now.isNew) ? now : named));
+    };
     window.addEventListener("popstate", follow);
-    return () => window.removeEventListener("popstate", follow);
+    window.addEventListener("hashchange", follow);
+    return () => {
+      window.removeEventListener("popstate", follow);
+      window.removeEventListener("hashchange", follow);
+    };
   }, []);
 
   useEffect(() => {
@@ -79,6 +86,12 @@ export function App() {
   }, [connection.returns, list.refresh]);
 
   const isStored = list.items.some((one) => one.id === shown.id);
+  // What other clients did meanwhile is seen when one comes back to the page.
+  useEffect(() => {
+    window.addEventListener("focus", list.refresh);
+    return () => window.removeEventListener("focus", list.refresh);
+  }, [list.refresh]);
+
   const title = list.items.find((one) => one.id === shown.id)?.title ?? null;
   useEffect(() => {
     document.title = title ? `${title} · Atelier` : "Atelier";
@@ -134,9 +147,9 @@ export function App() {
 
   return (
     <div className={showsList ? "page shows-list" : "page"}>
-      <a className="skip" href="#composer">
+      <button className="skip" onClick={() => document.getElementById("composer")?.focus()}>
         To the message box
-      </a>
+      </button>
       <Sidebar
         list={list}
         current={shown.id}

@@ -59,6 +59,7 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new Unreachable();
   }
+  if (response.status === 401 && !isElsewhere()) location.reload(); // the session is over: the service shows its login
   if (!response.ok) throw await failure(response);
   return response;
 }
