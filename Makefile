@@ -58,10 +58,12 @@ lint: setup ## Check format, style, types and layers
 	@$(BIN)/ruff check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+	@if test -d frontend/node_modules; then cd frontend && npm run --silent check; fi
 
 format: setup ## Put the code into its format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@if test -d frontend/node_modules; then cd frontend && npm run --silent format; fi
 
 bench: setup ## Measure turns, long histories, the start, many connections, the OpenAI door, workflow tools and the page, each against its limits
 	@$(BIN)/python -m bench.turn

@@ -23,6 +23,9 @@ export default defineConfig({
     target: "es2022",
     chunkSizeWarningLimit: 1500,
     lib: { entry: "src/comfyui/main.tsx", formats: ["es"], fileName: "atelier" },
-    rollupOptions: { external: [/scripts\/app\.js$/], output: { entryFileNames: "atelier.js", chunkFileNames: "parts/[name]-[hash].mjs" } },
+    rollupOptions: {
+      external: [/scripts\/app\.js$/],
+      output: { entryFileNames: "atelier.js", chunkFileNames: "parts/[name]-[hash].mjs" },
+    },
   },
 });

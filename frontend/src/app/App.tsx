@@ -133,7 +133,15 @@ export function App() {
           break;
         }
         case "compact":
-          api.compact(id).then((done) => notify(`${done.messages} messages are now a summary of ${done.tokens} tokens for the model. All of them stay here.`), complain);
+          api
+            .compact(id)
+            .then(
+              (done) =>
+                notify(
+                  `${done.messages} messages are now a summary of ${done.tokens} tokens for the model. All of them stay here.`,
+                ),
+              complain,
+            );
           break;
       }
     },
@@ -183,8 +191,8 @@ export function App() {
         </header>
         {!connection.reachable && (
           <div className="banner" role="alert">
-            <PlugZap size={16} /> The service does not answer. What you wrote is kept; the page goes on by itself when it is
-            back.
+            <PlugZap size={16} /> The service does not answer. What you wrote is kept; the page goes on by itself when
+            it is back.
           </div>
         )}
         <Conversation

@@ -252,8 +252,7 @@ export const api = {
   },
   siblings: (id: string, messageId: string) =>
     json<Page<StoredMessage>>(`${at(id)}/messages/${encodeURIComponent(messageId)}/siblings`),
-  switchTo: (id: string, messageId: string) =>
-    json<Conversation>(`${at(id)}/head`, "PUT", { message_id: messageId }),
+  switchTo: (id: string, messageId: string) => json<Conversation>(`${at(id)}/head`, "PUT", { message_id: messageId }),
   exportUrl: (id: string, format: "json" | "markdown") => addressOf(`${at(id)}/export?format=${format}`),
   run: (id: string) => json<Run>(`/api/runs/${encodeURIComponent(id)}`),
   compact: (id: string) => json<{ messages: number; tokens: number }>(`${at(id)}/compact`, "POST"),

@@ -90,7 +90,8 @@ function toolPart(call: ToolCall, result: StoredMessage | undefined, atClient: S
   if (result?.metadata.status === "error")
     return { ...head, state: "output-error", errorText: textOf(result.content) } as Part;
   if (result) return { ...head, state: "output-available", output: valueOf(textOf(result.content)) } as Part;
-  if (atClient && !atClient.has(call.name)) return { ...head, state: "approval-requested", approval: { id: call.id } } as Part;
+  if (atClient && !atClient.has(call.name))
+    return { ...head, state: "approval-requested", approval: { id: call.id } } as Part;
   return { ...head, state: "input-available" } as Part;
 }
 

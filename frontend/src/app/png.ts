@@ -6,7 +6,7 @@ export function workflowIn(bytes: ArrayBuffer): Record<string, unknown> | null {
   const view = new DataView(bytes);
   if (bytes.byteLength < 8 || SIGNATURE.some((byte, place) => view.getUint8(place) !== byte)) return null;
   const texts = new Map<string, string>();
-  for (let at = 8; at + 12 <= bytes.byteLength; ) {
+  for (let at = 8; at + 12 <= bytes.byteLength;) {
     const length = view.getUint32(at);
     const kind = String.fromCharCode(...new Uint8Array(bytes, at + 4, 4));
     if (at + 12 + length > bytes.byteLength) break;

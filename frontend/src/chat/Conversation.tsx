@@ -84,7 +84,6 @@ export function Conversation(props: Props) {
     return () => {
       isCurrent = false;
     };
-    // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [props.id, generation]);
 
   if (failed !== null)
@@ -110,7 +109,11 @@ async function load(id: string, clientTools: string[]): Promise<Loaded> {
     const asked = stored.findIndex((one) => one.id === run.message_id);
     if (asked >= 0) stored = stored.slice(0, asked + 1);
   }
-  const messages = toChatMessages(stored, page.siblings, run?.status === "waiting" ? new Set([...(run.client_tools ?? []), ...clientTools]) : null);
+  const messages = toChatMessages(
+    stored,
+    page.siblings,
+    run?.status === "waiting" ? new Set([...(run.client_tools ?? []), ...clientTools]) : null,
+  );
   return { messages, before, isRunning, conversation };
 }
 
@@ -195,11 +198,14 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
     }
   }, [id]);
 
-  const runtime = useAISDKRuntime(useMemo(() => ({ ...chat, stop }), [chat, stop]), {
-    adapters: { attachments },
-    cancelPendingToolCallsOnSend: false,
-    joinStrategy: "none",
-  });
+  const runtime = useAISDKRuntime(
+    useMemo(() => ({ ...chat, stop }), [chat, stop]),
+    {
+      adapters: { attachments },
+      cancelPendingToolCallsOnSend: false,
+      joinStrategy: "none",
+    },
+  );
 
   const loadOlder = useMemo(() => {
     if (before === null) return null;

@@ -12,7 +12,9 @@ export default function MathMarkdown({ text }: { text: string }) {
   return (
     <ReactMarkdown
       remarkPlugins={[remarkGfm, [remarkMath, { singleDollarTextMath: true }]]}
-      rehypePlugins={[[rehypeKatex, { output: math.output, throwOnError: false, trust: false, strict: false, maxExpand: 200 }]]}
+      rehypePlugins={[
+        [rehypeKatex, { output: math.output, throwOnError: false, trust: false, strict: false, maxExpand: 200 }],
+      ]}
       components={components}
       urlTransform={safeUrl}
     >

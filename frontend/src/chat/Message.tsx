@@ -122,12 +122,7 @@ export const AssistantMessage = memo(function AssistantMessage() {
         <div className="actions">
           <Branches message={message} />
           {text && <CopyButton text={text} />}
-          <button
-            className="icon"
-            aria-label="Answer again"
-            disabled={isBusy}
-            onClick={() => answerAgain(message.id)}
-          >
+          <button className="icon" aria-label="Answer again" disabled={isBusy} onClick={() => answerAgain(message.id)}>
             <RefreshCw size={15} />
           </button>
           <small className="usage">
@@ -200,7 +195,12 @@ function File({ url, mediaType, name }: { url: string; mediaType: string; name?:
   const isOurs = (url.startsWith("/") && !url.startsWith("//")) || /^data:/.test(url);
   if (!isOurs)
     return (
-      <a className="file" href={/^https?:/.test(url) ? url : undefined} target="_blank" rel="noopener noreferrer nofollow">
+      <a
+        className="file"
+        href={/^https?:/.test(url) ? url : undefined}
+        target="_blank"
+        rel="noopener noreferrer nofollow"
+      >
         <FileText size={16} /> {name ?? url}
       </a>
     );
@@ -210,7 +210,8 @@ function File({ url, mediaType, name }: { url: string; mediaType: string; name?:
         <Picture url={url} alt={name ?? "A picture"} lazy />
       </button>
     );
-  if (mediaType.startsWith("video/")) return <video className="picture" src={addressOf(url)} controls aria-label={name ?? "A video"} />;
+  if (mediaType.startsWith("video/"))
+    return <video className="picture" src={addressOf(url)} controls aria-label={name ?? "A video"} />;
   if (mediaType.startsWith("audio/")) return <audio src={addressOf(url)} controls aria-label={name ?? "A sound"} />;
   return (
     <a className="file" href={addressOf(url)} download={name ?? "file"}>

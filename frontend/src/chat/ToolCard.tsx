@@ -1,6 +1,15 @@
 /** A tool call as a card: what it was asked, how far it is, what came of it, and the question whether it may run. */
 import type { ToolCallMessagePartProps } from "@assistant-ui/react";
-import { Ban, CheckCircle2, CircleAlert, Hourglass, LoaderCircle, ShieldQuestion, Workflow, Wrench } from "lucide-react";
+import {
+  Ban,
+  CheckCircle2,
+  CircleAlert,
+  Hourglass,
+  LoaderCircle,
+  ShieldQuestion,
+  Workflow,
+  Wrench,
+} from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import { Picture } from "../app/Picture";
 import { useChatContext } from "./chat";

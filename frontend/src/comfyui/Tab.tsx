@@ -33,7 +33,10 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
   const tools = useMemo(() => canvasTools(app), [app]);
 
   const refresh = useCallback(() => {
-    api.conversations({ archived: false }).then((page) => setList(page.items), () => {});
+    api.conversations({ archived: false }).then(
+      (page) => setList(page.items),
+      () => {},
+    );
   }, []);
 
   useEffect(() => {
@@ -44,7 +47,10 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
       },
       (error: Error) => setProblem(error.message),
     );
-    api.skills().then((page) => setSkills(page.items), () => {});
+    api.skills().then(
+      (page) => setSkills(page.items),
+      () => {},
+    );
     refresh();
   }, [connection.returns, refresh]);
 
@@ -70,17 +76,13 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
     return () => {
       isCurrent = false;
     };
-    // eslint-disable-next-line react-hooks/exhaustive-deps
   }, [shown]);
 
   const put = (canvas: unknown) => {
-    tools.run("applyWorkflowJson", { workflow: canvas }).then(
-      () => {
-        setOffered(null);
-        notify("The conversation's workflow is on the canvas. Ctrl+Z takes it back.");
-      },
-      complain,
-    );
+    tools.run("applyWorkflowJson", { workflow: canvas }).then(() => {
+      setOffered(null);
+      notify("The conversation's workflow is on the canvas. Ctrl+Z takes it back.");
+    }, complain);
   };
 
   const onCommand = (command: Command) => {
@@ -102,7 +104,9 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
         open(null);
         break;
       case "compact":
-        api.compact(shown.id).then((done) => notify(`${done.messages} messages are now a summary for the model.`), complain);
+        api
+          .compact(shown.id)
+          .then((done) => notify(`${done.messages} messages are now a summary for the model.`), complain);
         break;
       case "export":
         notify(`Export it on the page at ${address}.`);
@@ -117,8 +121,8 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
           The service at <code>{address}</code> cannot be used: {problem}
         </p>
         <p className="note">
-          Start it there with <code>ALLOWED_ORIGINS={location.origin}</code>, and enter its address and token in ComfyUI's
-          settings under Atelier.
+          Start it there with <code>ALLOWED_ORIGINS={location.origin}</code>, and enter its address and token in
+          ComfyUI's settings under Atelier.
         </p>
       </div>
     );

@@ -17,7 +17,10 @@ const TEXT_TYPES = ["customtext", "text", "string"];
 export class CanvasError extends Error {}
 
 /** The tools by name, each taking what its declaration says. */
-export function canvasTools(app: ComfyApp): { names: string[]; run: (name: string, input: unknown) => Promise<unknown> } {
+export function canvasTools(app: ComfyApp): {
+  names: string[];
+  run: (name: string, input: unknown) => Promise<unknown>;
+} {
   const tools: Named = { ...graphTools(app), ...environmentTools(app) };
   const schemas: Record<string, z.ZodType> = { ...declared.graphTools, ...declared.environmentTools };
   return {
@@ -28,7 +31,9 @@ export function canvasTools(app: ComfyApp): { names: string[]; run: (name: strin
       if (!tool || !schema) throw new CanvasError(`There is no tool ${name} here.`);
       const parsed = schema.safeParse(input ?? {});
       if (!parsed.success) {
-        const faults = parsed.error.issues.map((issue) => `${issue.path.join(".") || "the parameters"}: ${issue.message}`);
+        const faults = parsed.error.issues.map(
+          (issue) => `${issue.path.join(".") || "the parameters"}: ${issue.message}`,
+        );
         throw new CanvasError(`The parameters do not fit ${name}. ${faults.join("; ")}`);
       }
       return tool(parsed.data as never);
@@ -75,7 +80,9 @@ function graphTools(app: ComfyApp): Named {
     const output = source.outputs?.[sourceSlot];
     const input = target.inputs?.[targetSlot];
     if (!output)
-      throw new CanvasError(`${said(source)} has no output slot ${sourceSlot}. Its outputs: ${listed(source.outputs)}.`);
+      throw new CanvasError(
+        `${said(source)} has no output slot ${sourceSlot}. Its outputs: ${listed(source.outputs)}.`,
+      );
     if (!input)
       throw new CanvasError(`${said(target)} has no input slot ${targetSlot}. Its inputs: ${listed(target.inputs)}.`);
     if (!window.LiteGraph.isValidConnection(output.type, input.type)) {
@@ -194,7 +201,9 @@ function graphTools(app: ComfyApp): Named {
         (type) => !(type in window.LiteGraph.registered_node_types) && !subgraphs.has(type),
       );
       if (missing.length > 0)
-        throw new CanvasError(`This ComfyUI does not have the node types ${missing.join(", ")}. Install them, or use others.`);
+        throw new CanvasError(
+          `This ComfyUI does not have the node types ${missing.join(", ")}. Install them, or use others.`,
+        );
       return change(() => {
         if (nodes) app.graph.configure(structuredClone(given));
         else applyApi(given as Record<string, ApiNode>);
@@ -287,7 +296,9 @@ function environmentTools(app: ComfyApp): Named {
         (one) => one.toLowerCase() === wanted || nodes[one]?.display_name?.toLowerCase() === wanted,
       );
       if (!name)
-        throw new CanvasError(`No node is named ${topic}. Close ones: ${closest(topic, Object.keys(nodes)).join(", ")}.`);
+        throw new CanvasError(
+          `No node is named ${topic}. Close ones: ${closest(topic, Object.keys(nodes)).join(", ")}.`,
+        );
       const { input, output, output_name, description, category } = nodes[name]!;
       return { type: name, category, description, inputs: input, outputs: output_name ?? output };
     },
@@ -316,7 +327,9 @@ async function execute(app: ComfyApp, patience: number | null): Promise<unknown>
       if (ended) return outcome(app, promptId, ended);
       if (Date.now() > deadline) {
         await app.api.interrupt(promptId);
-        throw new CanvasError(`The workflow was not done within ${patience} seconds and was stopped. Give it more time.`);
+        throw new CanvasError(
+          `The workflow was not done within ${patience} seconds and was stopped. Give it more time.`,
+        );
       }
       await Promise.race([heard, new Promise((resolve) => setTimeout(resolve, 1000))]);
     }
@@ -333,13 +346,17 @@ interface Ended {
 function outcome(app: ComfyApp, promptId: string, ended: Ended): unknown {
   for (const [kind, data] of ended.status?.messages ?? []) {
     if (kind === "execution_error")
-      throw new CanvasError(`${String(data.node_type)} (node ${String(data.node_id)}) failed: ${String(data.exception_message)}`);
+      throw new CanvasError(
+        `${String(data.node_type)} (node ${String(data.node_id)}) failed: ${String(data.exception_message)}`,
+      );
     if (kind === "execution_interrupted") throw new CanvasError("The workflow was interrupted in ComfyUI.");
   }
   const images = Object.entries(ended.outputs ?? {}).flatMap(([node, kinds]) =>
     Object.values(kinds)
       .flat()
-      .filter((item): item is { filename: string; subfolder?: string; type?: string } => isRecord(item) && "filename" in item)
+      .filter(
+        (item): item is { filename: string; subfolder?: string; type?: string } => isRecord(item) && "filename" in item,
+      )
       .map((item) => {
         const query = new URLSearchParams({
           filename: item.filename,
@@ -378,7 +395,9 @@ function slotsOf(node: GraphNode) {
 }
 
 function valuesOf(node: GraphNode): Record<string, unknown> {
-  return Object.fromEntries((node.widgets ?? []).filter((one) => one.type !== "button").map((one) => [one.name, one.value]));
+  return Object.fromEntries(
+    (node.widgets ?? []).filter((one) => one.type !== "button").map((one) => [one.name, one.value]),
+  );
 }
 
 function optionsOf(node: GraphNode): Record<string, unknown> {
@@ -457,7 +476,10 @@ function layOut(nodes: GraphNode[], links: { origin_id: number; target_id: numbe
 
 function typesOf(workflow: Record<string, unknown>): string[] {
   const nodes = Object.values(workflow);
-  if (nodes.length === 0 || !nodes.every((node) => isRecord(node) && typeof node.class_type === "string" && isRecord(node.inputs)))
+  if (
+    nodes.length === 0 ||
+    !nodes.every((node) => isRecord(node) && typeof node.class_type === "string" && isRecord(node.inputs))
+  )
     throw new CanvasError("That is no workflow, neither in ComfyUI's API format nor as its canvas saves it.");
   return nodes.map((node) => String((node as unknown as ApiNode).class_type));
 }
@@ -473,7 +495,8 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 /** The names that are most like one. */
 function closest(wanted: string, names: string[]): string[] {
-  const pairs = (text: string) => new Set(Array.from({ length: text.length - 1 }, (_, i) => text.slice(i, i + 2).toLowerCase()));
+  const pairs = (text: string) =>
+    new Set(Array.from({ length: text.length - 1 }, (_, i) => text.slice(i, i + 2).toLowerCase()));
   const mine = pairs(wanted);
   return names
     .map((name) => {

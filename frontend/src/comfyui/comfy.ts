@@ -12,7 +12,14 @@ export interface Widget {
   name: string;
   type: string;
   value: unknown;
-  options?: { min?: number; max?: number; step?: number; precision?: number; values?: unknown[] | (() => unknown[]); multiline?: boolean };
+  options?: {
+    min?: number;
+    max?: number;
+    step?: number;
+    precision?: number;
+    values?: unknown[] | (() => unknown[]);
+    multiline?: boolean;
+  };
   callback?: (value: unknown, ...rest: unknown[]) => void;
 }
 

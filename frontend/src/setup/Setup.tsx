@@ -3,11 +3,7 @@ import { KeyRound } from "lucide-react";
 import { useState } from "react";
 import { api, type Models } from "../app/api";
 
-const IDEAS = [
-  "What can you do here?",
-  "What is 17 times 23?",
-  "Explain how a sampler turns noise into a picture.",
-];
+const IDEAS = ["What can you do here?", "What is 17 times 23?", "Explain how a sampler turns noise into a picture."];
 
 interface Props {
   models: Models | null;
@@ -44,7 +40,15 @@ export function Setup({ models, onIdea, onModels }: Props) {
   );
 }
 
-function KeyForm({ models, onModels, onDemo }: { models: Models; onModels: (models: Models) => void; onDemo: () => void }) {
+function KeyForm({
+  models,
+  onModels,
+  onDemo,
+}: {
+  models: Models;
+  onModels: (models: Models) => void;
+  onDemo: () => void;
+}) {
   const providers = models.providers.filter((one) => one.key_variable);
   const [provider, setProvider] = useState(providers[0]?.id ?? "");
   const [key, setKey] = useState("");
@@ -77,8 +81,8 @@ function KeyForm({ models, onModels, onDemo }: { models: Models; onModels: (mode
       }}
     >
       <p>
-        <KeyRound size={18} aria-hidden="true" /> To talk to a real model, enter the key of one provider. It is kept on this
-        machine, readable by you alone, and is sent to that provider only.
+        <KeyRound size={18} aria-hidden="true" /> To talk to a real model, enter the key of one provider. It is kept on
+        this machine, readable by you alone, and is sent to that provider only.
       </p>
       <label>
         Provider

@@ -78,7 +78,11 @@ export function Sidebar({ list, current, onOpen, onNew, onSkills }: Props) {
         <button className="quiet" onClick={onSkills}>
           <BookOpen size={16} /> Skills
         </button>
-        <button className="quiet" aria-pressed={list.showsArchived} onClick={() => list.showArchived(!list.showsArchived)}>
+        <button
+          className="quiet"
+          aria-pressed={list.showsArchived}
+          onClick={() => list.showArchived(!list.showsArchived)}
+        >
           <Archive size={16} /> Archive
         </button>
       </footer>

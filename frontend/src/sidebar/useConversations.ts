@@ -41,7 +41,11 @@ export function useConversations(onGone: (id: string) => void): Conversations {
         api
           .conversations({ q: wanted.trim(), archived: showsArchived }, stop.signal)
           .then((page) => {
-            setItems(page.items.filter((one) => !leaving.current.has(one.id) && sessionStorage.getItem(DELETED + one.id) === null));
+            setItems(
+              page.items.filter(
+                (one) => !leaving.current.has(one.id) && sessionStorage.getItem(DELETED + one.id) === null,
+              ),
+            );
             setCursor(page.next_cursor);
             setIsLoading(false);
           })
@@ -79,8 +83,7 @@ export function useConversations(onGone: (id: string) => void): Conversations {
       api
         .change(conversation.id, changes)
         .then(() => {
-          if (changes.archived)
-            notify("Archived.", { undo: () => change(conversation, { archived: false }) });
+          if (changes.archived) notify("Archived.", { undo: () => change(conversation, { archived: false }) });
         }, complain)
         .finally(refresh);
     },

@@ -20,7 +20,6 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
   };
   useEffect(() => {
     read().catch(complain);
-    // eslint-disable-next-line react-hooks/exhaustive-deps
   }, []);
 
   const attempt = async (work: () => Promise<Skill | void>) => {
@@ -37,7 +36,8 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
   return (
     <Dialog title="Skills" onClose={onClose}>
       <p className="note">
-        Instructions that are kept under a name. The agent reads them when they fit, or when you write <code>/skill NAME</code>.
+        Instructions that are kept under a name. The agent reads them when they fit, or when you write{" "}
+        <code>/skill NAME</code>.
       </p>
       <div className="skills">
         <div>
@@ -85,7 +85,13 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
             </label>
             <label>
               When to use it
-              <input name="description" required maxLength={500} defaultValue={edited.description} readOnly={edited.built_in} />
+              <input
+                name="description"
+                required
+                maxLength={500}
+                defaultValue={edited.description}
+                readOnly={edited.built_in}
+              />
             </label>
             <label>
               Instructions

@@ -25,7 +25,13 @@ export function Drawing({ canvas }: { canvas: Canvas }) {
   const names = canvas.nodes.map((node) => node.title ?? node.type).join(", ");
   return (
     <div className="drawing" tabIndex={0} role="region" aria-label="Drawing of the workflow">
-      <svg viewBox={`${left} ${top} ${width} ${height}`} width={width} height={height} role="img" aria-label={`A workflow of ${names}`}>
+      <svg
+        viewBox={`${left} ${top} ${width} ${height}`}
+        width={width}
+        height={height}
+        role="img"
+        aria-label={`A workflow of ${names}`}
+      >
         {canvas.links.map(([id, from, slot, to, place, kind]) => {
           const source = boxes.get(from);
           const target = boxes.get(to);
@@ -104,7 +110,10 @@ function valuesOf(node: Canvas["nodes"][number]): [string, string][] {
     const value = String(values[place] ?? "");
     found.push([name, value.length > SHOWN ? `${value.slice(0, SHOWN)}…` : value]);
     place += 1;
-    if (/^(fixed|increment|decrement|randomize|image)$/.test(String(values[place])) && values.length - place > names.length - found.length)
+    if (
+      /^(fixed|increment|decrement|randomize|image)$/.test(String(values[place])) &&
+      values.length - place > names.length - found.length
+    )
       place += 1;
   }
   return found;
