@@ -143,6 +143,16 @@ async def test_prompts_are_filled_nodes_removed_and_whole_workflows_applied(tab:
     assert len((await graph(tab))["links"]) == 1
 
 
+async def test_what_is_installed_is_read_where_the_canvas_is(tab: Page, call: Calls):
+    found = await call("searchInstalledNodes", query="sampler", limit=1)
+    assert found["total"] >= 2
+    assert [node["type"] for node in found["nodes"]] == ["KSampler"]
+    assert "KSampler" in str(await call("readDocumentation", topic="ksampler"))
+    assert "Close ones: KSampler" in str(await call("readDocumentation", topic="KSampla"))
+    assert (await call("refreshEnvironment"))["nodes"] > 20
+    assert isinstance(await call("getAvailableModels", category="checkpoints"), dict)
+
+
 async def test_what_cannot_be_done_says_so_and_leaves_the_canvas(tab: Page, call: Calls):
     sampler = (await call("addNode", nodeType="KSampler"))["nodeId"]
     text = (await call("addNode", nodeType="CLIPTextEncode"))["nodeId"]

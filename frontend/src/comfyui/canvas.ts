@@ -36,9 +36,18 @@ export function canvasTools(app: ComfyApp): {
         );
         throw new CanvasError(`The parameters do not fit ${name}. ${faults.join("; ")}`);
       }
-      return tool(parsed.data as never);
+      return storable(await tool(parsed.data as never));
     },
   };
+}
+
+/** A result without what JSON's readers elsewhere cannot take: whole numbers of more than 64 bits, such as a seed's largest. */
+function storable(value: unknown): unknown {
+  if (typeof value === "number") return Math.abs(value) < 2 ** 63 || !Number.isInteger(value) ? value : String(value);
+  if (ArrayBuffer.isView(value)) return Array.from(value as Float32Array);
+  if (Array.isArray(value)) return value.map(storable);
+  if (isRecord(value)) return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, storable(one)]));
+  return value;
 }
 
 function graphTools(app: ComfyApp): Named {
@@ -273,7 +282,7 @@ function environmentTools(app: ComfyApp): Named {
           type: name,
           title: node.display_name ?? name,
           category: node.category,
-          inputs: node.input?.required ?? {},
+          inputs: kindsOf(node.input?.required ?? {}),
           outputs: node.output ?? [],
           description: (node.description ?? "").slice(0, 200),
         })),
@@ -303,6 +312,16 @@ function environmentTools(app: ComfyApp): Named {
       return { type: name, category, description, inputs: input, outputs: output_name ?? output };
     },
   };
+}
+
+/** The types of a node's inputs, without what each can be set to. */
+function kindsOf(inputs: Record<string, unknown>): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(inputs).map(([name, declared]) => {
+      const kind: unknown = Array.isArray(declared) ? declared[0] : declared;
+      return [name, Array.isArray(kind) ? "COMBO" : String(kind)];
+    }),
+  );
 }
 
 /** Run what is on the canvas, and wait for its end. */
