@@ -159,6 +159,15 @@ async def test_without_a_comfyui_there_are_no_graph_tools(plain: Service, upstre
     assert not names & {"addNode", "getWorkflowInfo", "searchInstalledNodes"}
 
 
+async def test_a_turn_that_is_not_kept_has_no_workflow_to_build(service: Service, upstream: Upstream):
+    async with service.http() as http:
+        body = {"model": "atelier", "messages": [{"role": "user", "content": "hello"}]}
+        assert (await http.post("/v1/chat/completions", json=body)).status_code == 200
+    names = {tool["function"]["name"] for tool in upstream.requests[-1]["tools"]}
+    assert {"example", "searchInstalledNodes"} <= names
+    assert "addNode" not in names
+
+
 async def test_nobody_sees_the_workflow_of_another(start: Start, service: Service):
     async with service.http() as http:
         for path in ("/api/conversations/nobody/workflow", "/api/conversations/nobody/context"):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
+from app.core.domain.declared_tools import GRAPH_TOOLS
 from app.core.domain.errors import AtelierError, RateLimited, describe
 from app.core.domain.event import RunEvent
 from app.core.domain.ids import new_id
@@ -15,6 +16,9 @@ from app.core.ports import IAgent, Step, Turn
 from app.core.services.repair import repair
 from app.core.services.runs import RunLimits
 from app.core.services.turn import CountTokens, TurnRecorder
+
+_NEED_A_CONVERSATION = tuple(GRAPH_TOOLS)
+"""Tools whose work is kept with a conversation: there is none."""
 
 
 class PassingTurns:
@@ -49,7 +53,7 @@ class PassingTurns:
             history=repair(history),
             policy=ApprovalPolicy(
                 self._limits.tool_approval,
-                {} if with_tools else {ALL_TOOLS: Approval.DENY},
+                dict.fromkeys(_NEED_A_CONVERSATION if with_tools else (ALL_TOOLS,), Approval.DENY),
                 can_ask=False,
                 defaults=self._limits.default_approval(),
             ),
