@@ -104,7 +104,12 @@ export const AssistantMessage = memo(function AssistantMessage() {
   const isLast = useAuiState((state) => state.message.isLast);
   const isBusy = chat.status === "submitted" || chat.status === "streaming";
   const isRunning = isLast && isBusy;
-  const text = message?.parts.map((part) => (part.type === "text" ? part.text : "")).join("\n\n") ?? "";
+  const text =
+    message?.parts
+      .flatMap((part) => (part.type === "text" ? [part.text] : []))
+      .join("\n\n")
+      .trim() ?? "";
+  const waits = message?.parts.some((part) => "state" in part && part.state === "approval-requested") ?? false;
   const metadata = message?.metadata;
   const price = models.find((model) => model.id === metadata?.model);
   return (
@@ -118,7 +123,7 @@ export const AssistantMessage = memo(function AssistantMessage() {
           tools: { Override: ToolCard },
         }}
       />
-      {!isRunning && message && (
+      {!isRunning && !waits && message && (
         <div className="actions">
           <Branches message={message} />
           {text && <CopyButton text={text} />}
@@ -176,6 +181,8 @@ function ReasoningPart({ text }: { text: string }) {
 }
 
 function Waiting() {
+  const { chat } = useChatContext();
+  if (chat.status !== "submitted" && chat.status !== "streaming") return null;
   return (
     <span className="dots" role="img" aria-label="The answer is on its way">
       <i />

@@ -31,6 +31,7 @@ class Translator:
         self._step: str | None = None
         self._part: tuple[str, str] | None = None
         self._parts = 0
+        self._previews: dict[str, str] = {}
 
     def begin(self, message_id: str | None) -> Iterator[Chunk]:
         """The head of the stream, where the message's id is known before its first event."""
@@ -58,8 +59,11 @@ class Translator:
                     call_id = data["tool_call_id"]
                     yield {"type": "tool-approval-request", "approvalId": call_id, "toolCallId": call_id}
             case "tool_progress":
-                kept = {key: data[key] for key in ("progress", "total", "text", "preview") if key in data}
                 call_id = data["tool_call_id"]
+                kept = {key: data[key] for key in ("progress", "total", "text") if key in data}
+                # Each preliminary output takes the place of the one before it: the picture so far stays in it.
+                if preview := data.get("preview") or self._previews.get(call_id):
+                    kept["preview"] = self._previews[call_id] = preview
                 yield {"type": "tool-output-available", "toolCallId": call_id, "output": kept, "preliminary": True}
             case "tool_result":
                 yield from self._result(data)
