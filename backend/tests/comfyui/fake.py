@@ -46,6 +46,7 @@ class FakeComfyUI:
         self.prompts: list[dict[str, Any]] = []
         self.executed: list[str] = []
         self.interrupted: list[str] = []
+        self.has_interrupted = asyncio.Event()
         self.uploads: dict[str, bytes] = {}
         self.hold: asyncio.Event | None = None
         self.begun = asyncio.Event()
@@ -175,6 +176,7 @@ class FakeComfyUI:
     async def _interrupt(self, request: web.Request) -> web.Response:
         body = await request.json() if request.can_read_body else {}
         self.interrupted.append(body.get("prompt_id", ""))
+        self.has_interrupted.set()
         if self._running is not None and body.get("prompt_id") in (None, self._running[1]):
             self._stop.add(self._running[1])
             if self.hold is not None:

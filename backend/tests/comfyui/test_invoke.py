@@ -211,8 +211,7 @@ async def test_who_goes_away_stops_the_job(service: Service, comfyui: FakeComfyU
     await comfyui.begun.wait()
     calling.cancel()
     async with asyncio.timeout(10):
-        while not comfyui.interrupted:
-            await asyncio.sleep(0.01)
+        await comfyui.has_interrupted.wait()
     assert comfyui.interrupted == comfyui.executed
 
 

@@ -108,8 +108,7 @@ async def test_a_call_that_is_cancelled_stops_the_job(service: Service, comfyui:
         await comfyui.begun.wait()
         calling.cancel()
         async with asyncio.timeout(10):
-            while not comfyui.interrupted:
-                await asyncio.sleep(0.01)
+            await comfyui.has_interrupted.wait()
     assert comfyui.interrupted == comfyui.executed
 
 

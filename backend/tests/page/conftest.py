@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, Request, async_playwright, expect
 
 from app.adapters.inbound.rest.web import FOLDER
 from tests.client import Service
@@ -16,6 +16,7 @@ from tests.servers import missing
 
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 780}
 PATIENCE = 15_000
+expect.set_options(timeout=PATIENCE)
 
 Open = Callable[..., Awaitable[Page]]
 

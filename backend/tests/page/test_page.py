@@ -425,6 +425,7 @@ async def test_a_session_that_is_over_leads_to_the_login(start: Start, open_page
     service = await start()
     page = await open_page(service)
     await expect(page.get_by_role("textbox", name="Message")).to_be_visible()
+    await page.wait_for_load_state("networkidle")  # what is still asked for would lead there too
     await page.context.clear_cookies()
     await page.get_by_role("searchbox", name="Search conversations").fill("x")
     await page.get_by_label("Token").fill(TOKEN)

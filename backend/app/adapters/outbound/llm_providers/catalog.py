@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, TimeLimits
@@ -151,7 +151,7 @@ class ModelCatalog:
 
     # --- inside
 
-    def _infos(self, names: Sequence[str], default: str) -> Any:
+    def _infos(self, names: Sequence[str], default: str) -> Iterator[ModelInfo]:
         for model in dict.fromkeys(names):
             facts = self.facts(model)
             if facts.chat is not False or model == default:
