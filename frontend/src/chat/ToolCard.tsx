@@ -151,9 +151,12 @@ function ProgressBar({ progress, total, text, preview }: Progress) {
   );
 }
 
+/** What was written so far as the reason of a refusal: a message that is drawn anew must not lose it. */
+const reasons = new Map<string, string>();
+
 function Question({ approvalId, name }: { approvalId: string; name: string }) {
   const { chat } = useChatContext();
-  const [reason, setReason] = useState("");
+  const [reason, setReason] = useState(reasons.get(approvalId) ?? "");
   const answer = (approved: boolean) =>
     void chat.addToolApprovalResponse({ id: approvalId, approved, ...(reason.trim() && { reason: reason.trim() }) });
   return (
@@ -164,7 +167,10 @@ function Question({ approvalId, name }: { approvalId: string; name: string }) {
         placeholder="Reason, if you refuse (the model reads it)"
         value={reason}
         maxLength={1000}
-        onChange={(event) => setReason(event.target.value)}
+        onChange={(event) => {
+          reasons.set(approvalId, event.target.value);
+          setReason(event.target.value);
+        }}
       />
       <button className="primary" onClick={() => answer(true)}>
         Allow
