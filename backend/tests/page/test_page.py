@@ -220,6 +220,21 @@ async def test_conversations_are_found_renamed_pinned_archived_and_deleted(start
         assert [one["title"] for one in (await http.get("/api/conversations")).json()["items"]] == ["The fox file"]
 
 
+async def test_what_completes_a_command_stands_there_before_the_next_key(start: Start, open_page: Open):
+    page = await open_page(await start())
+    field = page.get_by_role("textbox", name="Message")
+    await field.press_sequentially("/re")
+    await expect(page.get_by_role("option")).to_have_count(1)
+    text = await field.evaluate(
+        """async (element) => {
+            element.dispatchEvent(new KeyboardEvent("keydown", {key: "Tab", bubbles: true, cancelable: true}));
+            await null;  // what comes after the event, and before the browser's next one
+            return element.value;
+        }"""
+    )
+    assert text == "/rename "
+
+
 async def test_commands_complete_and_run(start: Start, open_page: Open):
     service = await start()
     page = await open_page(service)

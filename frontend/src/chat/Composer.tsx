@@ -1,5 +1,6 @@
 /** Where one writes: text, attachments, the model, and commands that begin with a slash. */
 import { AttachmentPrimitive, ComposerPrimitive, useAui, useAuiState } from "@assistant-ui/react";
+import { flushTapSync } from "@assistant-ui/tap";
 import { ArrowUp, FileText, Paperclip, Square, X } from "lucide-react";
 import { useEffect, useMemo, useRef, useState, type KeyboardEvent } from "react";
 import type { Model } from "../app/api";
@@ -53,10 +54,13 @@ export function Composer(props: Props) {
   );
   const selected = Math.min(chosen, Math.max(0, choices.length - 1));
 
+  /** Put a text into the input before the next key arrives, which would be added to the old one otherwise. */
+  const write = (next: string) => flushTapSync(() => aui.composer().setText(next));
+
   const complete = (index: number) => {
     const choice = choices[index];
     if (!choice) return;
-    aui.composer().setText(choice.text);
+    write(choice.text);
     setChosen(0);
   };
 
@@ -70,12 +74,12 @@ export function Composer(props: Props) {
     }
     if (parsed.name === "skill") {
       props.onSkill(parsed.argument);
-      aui.composer().setText(parsed.rest);
+      write(parsed.rest);
       if (parsed.rest) aui.composer().send();
       else notify(`The next message uses the skill ${parsed.argument}.`);
       return true;
     }
-    aui.composer().setText("");
+    write("");
     props.onCommand(parsed);
     return true;
   };
