@@ -5,7 +5,6 @@
 
 import asyncio
 import io
-import json
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,7 @@ sys.path.insert(0, str(ROOT / "backend"))
 from tests.client import Service  # noqa: E402
 from tests.comfyui import fake  # noqa: E402
 from tests.comfyui.frontend import ComfyUIWithFrontend, package  # noqa: E402
-from tests.comfyui.test_graph import LINKS, NODES  # noqa: E402
+from tests.comfyui.test_graph import add_and_connect  # noqa: E402
 from tests.integration.conftest import TOKEN, serve, settings_for  # noqa: E402
 from tests.page.conftest import DESKTOP, PHONE, say  # noqa: E402
 from tests.upstream import Upstream  # noqa: E402
@@ -59,14 +58,7 @@ def fox() -> bytes:
 
 def build(upstream: Upstream) -> None:
     """Have the model build a workflow and run it."""
-    upstream.calls(*((f"add_{i}", "addNode", json.dumps({"nodeType": name})) for i, name in enumerate(NODES)))
-    slots = ("sourceNodeId", "sourceSlot", "targetNodeId", "targetSlot")
-    upstream.calls(
-        *(
-            (f"link_{i}", "connectNodes", json.dumps(dict(zip(slots, link, strict=True))))
-            for i, link in enumerate(LINKS)
-        )
-    )
+    add_and_connect(upstream)
     upstream.calls(
         ("text", "fillPromptNode", '{"nodeId": 2, "text": "a fox in the snow, evening light"}'),
         ("steps", "setNodeWidgetValue", '{"nodeId": 5, "widgetName": "steps", "value": 24}'),

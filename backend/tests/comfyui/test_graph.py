@@ -39,8 +39,8 @@ def calls(*wanted: tuple[str, dict[str, Any]]) -> list[tuple[str, str, str]]:
     return [(f"call_{place}", name, orjson.dumps(arguments).decode()) for place, (name, arguments) in enumerate(wanted)]
 
 
-def build(upstream: Upstream) -> None:
-    """A model that builds a text-to-image workflow and runs it."""
+def add_and_connect(upstream: Upstream) -> None:
+    """A model that adds the nodes of a text-to-image workflow and connects them."""
     upstream.calls(*calls(*(("addNode", {"nodeType": name}) for name in NODES)))
     names = ("sourceNodeId", "sourceSlot", "targetNodeId", "targetSlot")
     upstream.calls(
@@ -49,6 +49,11 @@ def build(upstream: Upstream) -> None:
             for i, link in enumerate(LINKS)
         ]
     )
+
+
+def build(upstream: Upstream) -> None:
+    """A model that builds a text-to-image workflow and runs it."""
+    add_and_connect(upstream)
     upstream.calls(
         ("set_1", "setNodeWidgetValue", '{"nodeId": 5, "widgetName": "steps", "value": 12}'),
         ("set_2", "fillPromptNode", '{"nodeId": 2, "text": "a fox"}'),

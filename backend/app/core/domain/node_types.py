@@ -93,8 +93,7 @@ class NodeType:
     @cached_property
     def inputs(self) -> tuple[Input, ...]:
         """The slots that take something: sockets, then widgets."""
-        declared = list(_inputs(self.info.get("input") or {}))
-        return tuple(sorted(declared, key=lambda one: one.is_widget))  # a stable sort
+        return tuple(sorted(inputs_of(self.info), key=lambda one: one.is_widget))  # a stable sort
 
     @cached_property
     def widgets(self) -> tuple[Input, ...]:
@@ -117,7 +116,9 @@ def fits(source: str, target: str) -> bool:
     return ANY in givers or ANY in takers or bool(givers & takers)
 
 
-def _inputs(declared: Mapping[str, Any]) -> Iterator[Input]:
+def inputs_of(info: Mapping[str, Any]) -> Iterator[Input]:
+    """The inputs of a node type, in the order in which they are declared."""
+    declared: Fields = info.get("input") or {}
     for group in ("required", "optional"):
         listed: Fields = declared.get(group) or {}
         for name, what in listed.items():

@@ -5,7 +5,6 @@ from typing import Any
 from app.core.domain.conversation import Conversation
 from app.core.domain.event import to_json
 from app.core.domain.message import MessageRole
-from app.core.domain.tool import ApprovalPolicy
 from app.core.domain.user import User
 from app.core.ports import IAgent, IModelCatalog, Store, Turn
 from app.core.services.context import context_budget, estimate_tokens, load_context, text_tokens
@@ -46,8 +45,6 @@ class ContextView:
         budget = context_budget(self._limits.context_tokens, self._catalog.facts(name))
         parts = await self._prompts.parts(user, conversation, budget=budget, client_tools=client_tools, skill=skill)
         history = await load_context(self._store.messages, conversation, prompt=join(parts), budget=budget)
-        limits = self._limits
-        policy = ApprovalPolicy(limits.tool_approval, conversation.tool_approval, defaults=limits.default_approval())
         turn = Turn(
             run_id="",
             conversation_id=conversation.id,
@@ -55,7 +52,7 @@ class ContextView:
             model=name,
             history=history,
             client_tools=client_tools,
-            policy=policy,
+            policy=self._limits.policy(conversation.tool_approval),
             has_skills=await self._prompts.has_skills(user),
         )
         preview = await self._agent.preview(turn)

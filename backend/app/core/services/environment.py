@@ -1,7 +1,7 @@
 """What the environment tools answer: what is installed in ComfyUI, what it can, and what it does."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -13,6 +13,7 @@ from app.core.domain.declared_tools import (
     SearchInstalledNodes,
 )
 from app.core.domain.errors import NotFound
+from app.core.domain.node_types import DYNAMIC_COMBO, Input, inputs_of
 from app.core.ports import IEnvironment
 
 DEFAULT_LIMIT = 20
@@ -64,7 +65,7 @@ class Environment:
                         "type": name,
                         "title": node.get("display_name") or name,
                         "category": node.get("category"),
-                        "inputs": _kinds(node),
+                        "inputs": {entry.name: entry.kind for entry in inputs_of(node) if entry.is_required},
                         "outputs": node.get("output") or [],
                         "description": str(node.get("description") or "")[:200],
                     }
@@ -90,18 +91,13 @@ class Environment:
             if name is None:
                 return await self.search_nodes(SearchInstalledNodes.model_validate({"query": topic}))
             topic, node = name, info[name]
-        declared: dict[str, Any] = node.get("input") or {}
         return _json(
             {
                 "type": topic,
                 "title": node.get("display_name") or topic,
                 "category": node.get("category"),
                 "description": node.get("description") or "",
-                "inputs": {
-                    name: {"required": kind == "required", **_described(what)}
-                    for kind in ("required", "optional")
-                    for name, what in _inputs(declared, kind)
-                },
+                "inputs": {entry.name: _described(entry) for entry in inputs_of(node)},
                 "outputs": [
                     {"name": name, "type": kind}
                     for name, kind in zip(node.get("output_name") or [], node.get("output") or [], strict=False)
@@ -143,29 +139,12 @@ def _score(words: list[str], name: str, node: Mapping[str, Any]) -> int:
     return score + (4 if name.lower() == "".join(words) else 0)
 
 
-def _kinds(node: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _kind(what) for name, what in _inputs(node.get("input") or {}, "required")}
-
-
-def _inputs(declared: Mapping[str, Any], kind: str) -> list[tuple[str, Any]]:
-    found: dict[str, Any] = declared.get(kind) or {}
-    return list(found.items())
-
-
-def _kind(declared: Any) -> str:
-    parts = cast("list[Any]", declared) if isinstance(declared, list) else [declared]
-    kind: Any = parts[0] if parts else ""
-    return "COMBO" if isinstance(kind, list) else str(kind)
-
-
-def _described(declared: Any) -> dict[str, Any]:
-    parts = cast("list[Any]", declared) if isinstance(declared, list) else [declared]
-    options = cast("dict[str, Any]", parts[1]) if len(parts) > 1 and isinstance(parts[1], dict) else {}
-    described: dict[str, Any] = {"type": _kind(declared)}
-    first: Any = parts[0] if parts else None
-    listed = cast("list[Any]", first) if isinstance(first, list) else options.get("options")
-    if isinstance(listed, list):
-        listed = cast("list[Any]", listed)
+def _described(entry: Input) -> dict[str, Any]:
+    described: dict[str, Any] = {"required": entry.is_required, "type": entry.kind}
+    options = entry.options
+    # The choices of a dynamic combo bring inputs of their own: they are told whole.
+    listed = options["options"] if entry.kind == DYNAMIC_COMBO and entry.choices else entry.choices
+    if listed is not None:
         described["choices"] = listed[:MAX_CHOICES]
         if len(listed) > MAX_CHOICES:
             described["more_choices"] = len(listed) - MAX_CHOICES

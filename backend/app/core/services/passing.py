@@ -10,7 +10,7 @@ from app.core.domain.event import RunEvent
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message
 from app.core.domain.run import Run
-from app.core.domain.tool import ALL_TOOLS, Approval, ApprovalPolicy
+from app.core.domain.tool import ALL_TOOLS, Approval
 from app.core.domain.user import User
 from app.core.ports import IAgent, Step, Turn
 from app.core.services.repair import repair
@@ -51,11 +51,8 @@ class PassingTurns:
             user_id=user.id,
             model=model,
             history=repair(history),
-            policy=ApprovalPolicy(
-                self._limits.tool_approval,
-                dict.fromkeys(_NEED_A_CONVERSATION if with_tools else (ALL_TOOLS,), Approval.DENY),
-                can_ask=False,
-                defaults=self._limits.default_approval(),
+            policy=self._limits.policy(
+                dict.fromkeys(_NEED_A_CONVERSATION if with_tools else (ALL_TOOLS,), Approval.DENY), can_ask=False
             ),
         )
         self._running += 1

@@ -132,23 +132,23 @@ def _skill_list(skills: Sequence[Skill], room: int) -> str:
     """The names of skills and what each is for; as many as there is room for."""
     if not skills:
         return ""
-    lines = ["# Skills", "Before you do what one of these is for, read it with getUserSkill:"]
-    for place, skill in enumerate(skills):
-        line = f"- {skill.slug}: {skill.description}"
-        if text_tokens("\n".join([*lines, line])) > room:
-            lines.append(f"- and {len(skills) - place} more: listUserSkills")
-            break
-        lines.append(line)
+    head = "# Skills\nBefore you do what one of these is for, read it with getUserSkill:"
+    lines = _fitting([head, *(f"- {skill.slug}: {skill.description}" for skill in skills)], room) or [head]
+    if left := len(skills) + 1 - len(lines):
+        lines.append(f"- and {left} more: listUserSkills")
     return "\n".join(lines)
 
 
 def _cut(text: str, room: int) -> str:
     """As many lines of `text` as there is room for."""
-    if text_tokens(text) <= room:
-        return text
-    lines: list[str] = []
-    for line in text.split("\n"):
-        if text_tokens("\n".join([*lines, line])) > room:
+    return "\n".join(_fitting(text.split("\n"), room))
+
+
+def _fitting(lines: Sequence[str], room: int) -> list[str]:
+    """The first lines, as many as there is room for in tokens."""
+    kept: list[str] = []
+    for line in lines:
+        if text_tokens("\n".join([*kept, line])) > room:
             break
-        lines.append(line)
-    return "\n".join(lines)
+        kept.append(line)
+    return kept

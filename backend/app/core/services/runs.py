@@ -75,6 +75,10 @@ class RunLimits:
     tool_approval: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
     default_approval: Callable[[], Mapping[str, Approval]] = dict[str, Approval]
 
+    def policy(self, rules: Mapping[str, Approval], *, can_ask: bool = True) -> ApprovalPolicy:
+        """Which tools need approval now, in a turn that has rules of its own."""
+        return ApprovalPolicy(self.tool_approval, rules, can_ask=can_ask, defaults=self.default_approval())
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -312,7 +316,7 @@ class RunService:
             run = await self._listeners.stored(user, run_id)
             conversation = await self._conversation(user, run.conversation_id)
             open_ = {call["id"]: call for call in await self._open_calls(conversation)}
-            check_answer(run, open_, self._policy(conversation), answer)
+            check_answer(run, open_, self._limits.policy(conversation.tool_approval), answer)
             accepted = await self._store.runs.take(run_id, user.id, self._lease())
             if accepted is not None:
                 self._drive(accepted, Begin.WITH_AN_ANSWER, answer)
@@ -449,7 +453,7 @@ class RunService:
             driven.recorder.run = run
             driven.recorder.tell(accepted.message, after=1)  # it has been told here that it is accepted
         driven.answers.extend(answers)
-        driven.policy = self._policy(accepted.conversation)
+        driven.policy = self._limits.policy(accepted.conversation.tool_approval)
         driven.task = asyncio.create_task(self._run(driven, accepted, begin), name=f"run {run.id}")
         return driven
 
@@ -688,10 +692,6 @@ class RunService:
     def _budget(self, model: str) -> int:
         """How many tokens of a conversation `model` is sent: room for its answer is left."""
         return context_budget(self._limits.context_tokens, self._catalog.facts(model))
-
-    def _policy(self, conversation: Conversation) -> ApprovalPolicy:
-        limits = self._limits
-        return ApprovalPolicy(limits.tool_approval, conversation.tool_approval, defaults=limits.default_approval())
 
     async def _known(self, user: User, send: Send) -> Conversation | None:
         """The conversation that a message is for; None where it is to be made."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from app.core.domain.node_types import Input, inputs_of
 from app.core.domain.workflow import Workflow
 from app.core.domain.workflow_errors import WorkflowRefused
 
@@ -39,37 +40,29 @@ def _faults(node_id: str, workflow: Workflow, object_info: Mapping[str, Any]) ->
     if info is None:
         yield {"message": f"this ComfyUI has no node type {node['class_type']}", "input": None}
         return
-    declared: dict[str, Any] = info.get("input") or {}
-    required: dict[str, Any] = declared.get("required") or {}
-    known: dict[str, Any] = {**required, **(declared.get("optional") or {})}
-    for name in required:
-        if name not in node["inputs"] and "." not in name:
+    known = {entry.name: entry for entry in inputs_of(info)}
+    for name, entry in known.items():
+        if entry.is_required and name not in node["inputs"] and "." not in name:
             yield {"message": f"{name} is missing", "input": name}
     for name, value in node["inputs"].items():
         if name in known and (fault := _fault(value, known[name], workflow)) is not None:
             yield {"message": f"{name} {fault}", "input": name}
 
 
-def _fault(value: Any, declared: Any, workflow: Workflow) -> str | None:
-    if not isinstance(declared, list) or not declared:
-        return None
-    parts = cast("list[Any]", declared)
-    kind: Any = parts[0]
-    options = cast("dict[str, Any]", parts[1]) if len(parts) > 1 and isinstance(parts[1], dict) else {}
+def _fault(value: Any, declared: Input, workflow: Workflow) -> str | None:
     if is_link(value):
         return None if str(value[0]) in workflow else f"is linked to node {value[0]}, which the workflow does not have"
-    choices = cast("list[Any]", kind) if isinstance(kind, list) else options.get("options") if kind == "COMBO" else None
-    if choices is not None:
-        if options.get("image_upload") or options.get("multiselect") or not choices or value in choices:
+    if declared.kind == "COMBO" and declared.choices is not None:
+        if declared.is_free or value in declared.choices:
             return None
-        shown = ", ".join(map(str, choices[:5]))
-        return f"must be one of {shown}{' …' if len(choices) > 5 else ''}, and not {value!r}"
-    if kind in _NUMBERS:
-        return _number_fault(value, kind, options)
+        shown = ", ".join(map(str, declared.choices[:5]))
+        return f"must be one of {shown}{' …' if len(declared.choices) > 5 else ''}, and not {value!r}"
+    if declared.kind in _NUMBERS:
+        return _number_fault(value, declared.kind, declared.options)
     return None
 
 
-def _number_fault(value: Any, kind: str, options: dict[str, Any]) -> str | None:
+def _number_fault(value: Any, kind: str, options: Mapping[str, Any]) -> str | None:
     try:
         number = _NUMBERS[kind](value)
     except (TypeError, ValueError):

@@ -60,11 +60,6 @@ class Workshop:
         self._tools = tools
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a ComfyUI to build workflows for."""
-        return self._environment is not None
-
     async def call(
         self,
         user_id: str,
@@ -128,11 +123,10 @@ class Workshop:
 
     async def _checked(self, conversation_id: str) -> Workflow:
         """The workflow, if ComfyUI can run it."""
-        editor = await self.editor(conversation_id)
-        workflow = editor.api()
+        info = await self._object_info()
+        workflow = GraphEditor(await self._read(conversation_id), info).api()
         if not workflow:
             raise GraphError("The workflow is empty. Add nodes to it first.")
-        info = await self._object_info()
         check(workflow, info)
         if not any(info[node["class_type"]].get("output_node") for node in workflow.values()):
             raise GraphError("No node gives anything out. Add one such as SaveImage, and connect it.")
