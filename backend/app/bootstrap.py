@@ -50,7 +50,8 @@ from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
 from app.core.services.previews import Previews
 from app.core.services.prompt import PromptService
-from app.core.services.runs import RunLimits, RunService
+from app.core.services.run_limits import RunLimits
+from app.core.services.runs import RunService
 from app.core.services.skills import SkillService
 from app.core.services.tools import ToolService
 from app.core.services.usage import UsageService

@@ -131,7 +131,7 @@ async def test_a_turn_is_taken_up_in_the_middle(service: Service, upstream: Upst
 
 async def listened_to(service: Service, run_id: str, *, by: int) -> None:
     """Wait until so many clients follow a run."""
-    ring = service.app.state.services.runs._log._log._rings[run_id]
+    ring = service.app.state.services.runs._driver._log._log._rings[run_id]
     async with asyncio.timeout(30):
         while len(ring.wakes) < by:
             await asyncio.sleep(0)

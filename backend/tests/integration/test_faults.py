@@ -17,7 +17,7 @@ from pymongo.errors import AutoReconnect
 from app.adapters.outbound.persistence.mongo import open_mongo
 from app.adapters.outbound.persistence.sqlite import database as sqlite_database
 from app.core.domain.time import utc_now
-from app.core.services import runs as runs_module
+from app.core.services import driver as driver_module
 from app.core.services.checker import check
 from tests.client import Service, Socket
 from tests.integration.conftest import Start, serve, settings_for
@@ -190,8 +190,8 @@ async def sweep(service: Service, upstream: Upstream, saboteur: Saboteur, monkey
         untouched = saboteur.left > 0
         saboteur.left = 0
         with monkeypatch.context() as later:
-            later.setattr(runs_module, "utc_now", lambda: utc_now() + timedelta(hours=1))
-            await service.app.state.services.runs.look_for_lost_runs()
+            later.setattr(driver_module, "utc_now", lambda: utc_now() + timedelta(hours=1))
+            await service.app.state.services.runs._driver.look_for_lost_runs()
         for conversation_id, user_id in await store.conversations.ids(limit=1_000):
             await settle(service, conversation_id)
             assert await check(store, conversation_id, user_id) == [], number

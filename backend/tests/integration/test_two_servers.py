@@ -113,7 +113,7 @@ async def test_a_server_that_goes_hands_its_runs_to_the_other(
         await attach(there, seen["run_id"], seen["seq"])
         await one.stop()
         assert await here.closed() == 1001
-        await two.app.state.services.runs.look_for_lost_runs()
+        await two.app.state.services.runs._driver.look_for_lost_runs()
         await there.until("complete")
         frames = there.frames[1:]
     assert kinds(frames) == ["reset", "token", "message", "complete"]

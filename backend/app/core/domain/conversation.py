@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from app.core.domain.errors import NotFound
 from app.core.domain.ids import new_id
 from app.core.domain.time import utc_now
 from app.core.domain.tool import Approval
@@ -130,3 +131,14 @@ def clip_spans(spans: list[Span], *, before: int | None = None, after: int | Non
     high = 2**62 if before is None else before - 1
     clipped = ((max(first, low), high if last is None else min(last, high)) for first, last in spans)
     return [(first, last) for first, last in clipped if first <= last]
+
+
+def existing(conversation: Conversation | None) -> Conversation:
+    """A conversation that was looked for.
+
+    Raises:
+        NotFound: it was not found.
+    """
+    if conversation is None:
+        raise NotFound("There is no such conversation.")
+    return conversation

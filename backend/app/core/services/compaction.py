@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.core.domain.conversation import Conversation, Summary
-from app.core.domain.errors import ConversationBusy, InvalidFrame, NotFound, ProviderUnavailable
+from app.core.domain.conversation import Conversation, Summary, existing
+from app.core.domain.errors import ConversationBusy, InvalidFrame, ProviderUnavailable
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.user import User
 from app.core.ports import IModelCatalog, Store
@@ -55,9 +55,7 @@ class Compaction:
             InvalidFrame: there is nothing to summarise.
             UnknownModel, ProviderNotConfigured and the other errors of providers: the model cannot do it.
         """
-        conversation = await self._store.conversations.get(conversation_id, user.id)
-        if conversation is None:
-            raise NotFound("There is no such conversation.")
+        conversation = existing(await self._store.conversations.get(conversation_id, user.id))
         if conversation.active_run_id is not None:
             raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
         old = await self._old_messages(conversation)

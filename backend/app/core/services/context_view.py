@@ -9,7 +9,7 @@ from app.core.domain.user import User
 from app.core.ports import IAgent, IModelCatalog, Store, Turn
 from app.core.services.context import context_budget, estimate_tokens, load_context, text_tokens
 from app.core.services.prompt import PromptService, join
-from app.core.services.runs import RunLimits
+from app.core.services.run_limits import RunLimits
 
 
 class ContextView:

@@ -5,7 +5,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.core.domain.conversation import Conversation, Fork, Span, go_on_from, newest_stretch_behind, title_from
+from app.core.domain.conversation import (
+    Conversation,
+    Fork,
+    Span,
+    existing,
+    go_on_from,
+    newest_stretch_behind,
+    title_from,
+)
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.event import to_json
 from app.core.domain.ids import is_client_id, new_id
@@ -67,7 +75,7 @@ class HistoryService:
         Raises:
             NotFound: the user has no such conversation.
         """
-        return _found(await self._store.conversations.get(conversation_id, user.id))
+        return existing(await self._store.conversations.get(conversation_id, user.id))
 
     async def list(
         self, user: User, *, limit: int, cursor: str | None, q: str | None, archived: bool | None
@@ -87,7 +95,7 @@ class HistoryService:
         """
         if changes.get("model") is not None:
             self._catalog.check(changes["model"])
-        return _found(await self._store.conversations.update(conversation_id, user.id, changes))
+        return existing(await self._store.conversations.update(conversation_id, user.id, changes))
 
     async def delete(self, user: User, conversation_id: str) -> None:
         """Delete a conversation with everything in it.
@@ -151,7 +159,7 @@ class HistoryService:
         tail = conversation.model_copy(update={"spans": [stretch]})
         found = await self._store.messages.page(tail, limit=1)
         last = found[-1] if found else message
-        return _found(await self._store.conversations.move(conversation_id, user.id, Place(last.seq or 0, last.id)))
+        return existing(await self._store.conversations.move(conversation_id, user.id, Place(last.seq or 0, last.id)))
 
     async def _message(self, user: User, conversation_id: str, message_id: str) -> tuple[Conversation, Message]:
         conversation = await self.get(user, conversation_id)
@@ -274,12 +282,6 @@ def _siblings(conversation: Conversation, messages: Sequence[Message], *, is_fir
                 counts[message.id] = count
         parent = message.seq or 0
     return counts
-
-
-def _found(conversation: Conversation | None) -> Conversation:
-    if conversation is None:
-        raise NotFound("There is no such conversation.")
-    return conversation
 
 
 def _markdown(message: Message) -> str:

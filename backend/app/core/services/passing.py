@@ -14,7 +14,7 @@ from app.core.domain.tool import ALL_TOOLS, Approval
 from app.core.domain.user import User
 from app.core.ports import IAgent, Step, Turn
 from app.core.services.repair import repair
-from app.core.services.runs import RunLimits
+from app.core.services.run_limits import RunLimits
 from app.core.services.turn import CountTokens, TurnRecorder
 
 _NEED_A_CONVERSATION = tuple(GRAPH_TOOLS)

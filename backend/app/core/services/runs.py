@@ -1,83 +1,48 @@
-"""Runs: accept a message, drive its turn to an end, let clients come and go, stop it."""
+"""Runs: accept a message, let clients come and go, answer what a run waits for, stop it."""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from app.core.domain.conversation import Conversation, branch_to, title_from
+from app.core.domain.conversation import Conversation, branch_to, existing, title_from
 from app.core.domain.errors import (
     AtelierError,
     EmptyInput,
-    Internal,
     InvalidFrame,
-    LeaseLost,
     NotFound,
     RateLimited,
     StorageUnavailable,
-    describe,
 )
 from app.core.domain.event import RunEvent
 from app.core.domain.ids import new_id
 from app.core.domain.message import Content, Message, MessageRole, text_of
 from app.core.domain.run import OnBusy, Run, RunStatus
-from app.core.domain.time import utc_now
-from app.core.domain.tool import Approval, ApprovalPolicy, CallTraits
 from app.core.domain.user import User
-from app.core.log_context import current_run
 from app.core.ports import (
     Acceptance,
-    Accepted,
     IAgent,
     IModelCatalog,
     IRunCommands,
     IRunFeed,
     IRunLog,
-    Lease,
     NoOtherProcess,
     Place,
     Store,
-    Turn,
 )
-from app.core.services.answers import Answer, ToolResult, as_command, check_answer, from_command, tool_message
-from app.core.services.context import BLOCK, context_budget, load_context
-from app.core.services.driven import Begin, Driven
+from app.core.services.answers import Answer, as_command, check_answer, from_command
+from app.core.services.context import BLOCK
+from app.core.services.driver import RunDriver
 from app.core.services.listeners import Listeners
-from app.core.services.prompt import PromptService, join
+from app.core.services.prompt import PromptService
 from app.core.services.repair import open_calls
-from app.core.services.replay import told_so_far
-from app.core.services.turn import CountTokens, TurnRecorder
+from app.core.services.run_limits import RunLimits
+from app.core.services.turn import CountTokens
 
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """The bounds of runs.
-
-    Attributes:
-        context_tokens: how much of a conversation a model is sent.
-        lease: how long a process may be silent before another one takes its runs over.
-        max_runs: turns that this process drives at once.
-        max_queued: runs accepted by this process that wait behind others at once.
-        tool_approval: which tools need approval, where a conversation does not say otherwise.
-        default_approval: what tools need of which neither says anything, as it is now.
-    """
-
-    context_tokens: int = 32_000
-    lease: timedelta = timedelta(seconds=30)
-    max_runs: int = 1_000
-    max_queued: int = 1_000
-    tool_approval: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
-    default_approval: Callable[[], Mapping[str, Approval]] = dict[str, Approval]
-
-    def policy(self, rules: Mapping[str, Approval], *, can_ask: bool = True) -> ApprovalPolicy:
-        """Which tools need approval now, in a turn that has rules of its own."""
-        return ApprovalPolicy(self.tool_approval, rules, can_ask=can_ask, defaults=self.default_approval())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +65,7 @@ class Send:
 
 
 class RunService:
-    """Accepts messages, and owns every run of this process until it ends or is handed on."""
+    """Takes what users say: messages to answer, answers to open calls, the wish to stop; runs then go on by themselves."""
 
     def __init__(
         self,
@@ -113,47 +78,37 @@ class RunService:
         commands: IRunCommands | None = None,
         count: CountTokens | None = None,
     ) -> None:
-        self._count = count
-        self._commands = commands or NoOtherProcess()
         self._store = store
-        self._log = log
-        self._agent = agent
         self._catalog = catalog
         self._limits = limits
         self._prompts = prompts
-        self._owner = new_id()
-        self._driven: dict[str, Driven] = {}
+        self._commands = commands or NoOtherProcess()
+        self._driver = RunDriver(store, log, agent, catalog, limits, prompts, count)
+        self._listeners = Listeners(store, log, self._driver.runs, limits.lease)
         self._errands: set[asyncio.Task[None]] = set()
-        self._listeners = Listeners(store, log, self._driven, limits.lease)
         self._keeper: asyncio.Task[None] | None = None
-        self._closing = False
 
     @property
     def active(self) -> int:
         """Runs that this process drives now."""
-        return sum(driven.task is not None for driven in self._driven.values())
+        return self._driver.active
 
     # --- life
 
     async def start(self) -> None:
         """Take over the runs that a process before this one left, and keep the leases of our own."""
         self._commands.listen(self._obey)
-        await self.look_for_lost_runs()
+        await self._driver.look_for_lost_runs()
         self._keeper = asyncio.create_task(self._keep_leases(), name="leases")
 
     async def stop(self) -> None:
         """Stop driving: every run is left where its last stored step is, for the next process to go on."""
-        self._closing = True
-        tasks = [driven.task for driven in self._driven.values() if driven.task is not None]
-        tasks += self._errands
-        if self._keeper is not None:
-            tasks.append(self._keeper)
-        held = self._held()
+        self._driver.close()
+        tasks = [*self._errands, *([self._keeper] if self._keeper is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if held:
-            await self._store.runs.renew(Lease(self._owner, utc_now()), held)
+        await self._driver.stop()
 
     # --- use cases
 
@@ -169,7 +124,7 @@ class RunService:
         if send.skill is not None:
             await self._prompts.check_skill(user, send.skill)
         known = await self._known(user, send)
-        if known and known.active_run_id and len(self._driven) - self.active >= self._limits.max_queued:
+        if known and known.active_run_id and not self._driver.has_room_to_wait:
             raise RateLimited("As many messages wait for their turn as the service can hold. Try again in a moment.")
         model = self._model(known, send.model, send.client_tools)
         fresh = None
@@ -193,10 +148,10 @@ class RunService:
             client_tools=list(dict.fromkeys(send.client_tools)),
         )
         accepted = await self._store.runs.accept(
-            Acceptance(run=run, message=message, on_busy=send.on_busy, lease=self._lease(), create=fresh)
+            Acceptance(run=run, message=message, on_busy=send.on_busy, lease=self._driver.lease(), create=fresh)
         )
         if accepted.is_new:
-            self._begin(accepted)
+            self._driver.begin(accepted)
             active = accepted.conversation.active_run_id
             if send.on_busy is OnBusy.INTERRUPT and accepted.run.status is RunStatus.QUEUED and active:
                 await self.cancel(user, active)
@@ -304,23 +259,13 @@ class RunService:
 
     async def _take_answer(self, user: User, run_id: str, answer: Answer) -> bool:
         """Take an answer if this process drives the run or can; False where another one drives it, or did before it died."""
-        while True:
-            driven = self._driven.get(run_id)
-            if driven is not None and driven.task is not None:
-                await driven.ready.wait()
-                async with driven.gate:
-                    if self._driven.get(run_id) is driven:
-                        await self._apply(driven, answer)
-                        return True
-                continue  # it has come to wait, or to its end, in between
-            run = await self._listeners.stored(user, run_id)
-            conversation = await self._conversation(user, run.conversation_id)
-            open_ = {call["id"]: call for call in await self._open_calls(conversation)}
-            check_answer(run, open_, self._limits.policy(conversation.tool_approval), answer)
-            accepted = await self._store.runs.take(run_id, user.id, self._lease())
-            if accepted is not None:
-                self._drive(accepted, Begin.WITH_AN_ANSWER, answer)
-            return accepted is not None
+        if await self._driver.hand(run_id, answer):
+            return True
+        run = await self._listeners.stored(user, run_id)
+        conversation = await self._conversation(user, run.conversation_id)
+        open_ = {call["id"]: call for call in await self._open_calls(conversation)}
+        check_answer(run, open_, self._limits.policy(conversation.tool_approval), answer)
+        return await self._driver.take_up(user, run_id, answer)
 
     async def _deliver(self, user: User, run_id: str, answer: Answer) -> None:
         """Bring an answer to a run that another process drives, until the call is open no more."""
@@ -343,7 +288,7 @@ class RunService:
         pause = FIRST_PAUSE
         try:
             while not (run := await self.get(user, run_id)).status.ended:
-                if self._listeners.drives(run_id) or run.status is not RunStatus.RUNNING:
+                if self._driver.drives(run_id) or run.status is not RunStatus.RUNNING:
                     await self.cancel(user, run_id)
                     return
                 await self._commands.send({"run_id": run_id, "cancel": True})
@@ -397,281 +342,53 @@ class RunService:
             NotFound: the user has no such run.
         """
         run = await self.get(user, run_id)
-        driven = self._driven.get(run_id)
-        if driven is not None and driven.task is not None:
-            if not driven.cancelling and not run.status.ended:
-                driven.cancelling = True
-                driven.task.cancel()
+        if self._driver.interrupt(run_id):
             return run
         if run.status is RunStatus.WAITING:
-            accepted = await self._store.runs.take(run_id, user.id, self._lease())
-            if accepted is not None:
-                self._drive(accepted, Begin.WITH_AN_ANSWER).cancelling = True
+            await self._driver.take_up(user, run_id, cancelling=True)
             return run
-        queued = await self._store.runs.cancel_queued(run_id, user.id)
-        if queued is None:
-            if not run.status.ended:
-                self._own(self._keep_cancelling(user, run_id))
-            return run
-        self._driven.pop(run_id, None)
-        recorder = TurnRecorder(queued, self._owner, self._store.runs, self._log, self._count)
-        recorder.tell(None, after=1)
-        return queued
+        queued = await self._driver.drop_queued(user, run_id)
+        if queued is None and not run.status.ended:
+            self._own(self._keep_cancelling(user, run_id))
+        return queued or run
 
     async def cancel_conversation(self, user: User, conversation: Conversation) -> None:
         """Stop what runs in a conversation, and wait until it has stopped."""
         waiting: list[str] = [
-            d.recorder.run.id for d in self._driven.values() if d.recorder.run.conversation_id == conversation.id
+            id_ for id_, d in self._driver.runs.items() if d.recorder.run.conversation_id == conversation.id
         ]
         active = conversation.active_run_id
         for run_id in {*waiting, *([active] if active else [])}:
             await self.cancel(user, run_id)
             await self.wait(user, run_id)
 
-    # --- driving
-
-    def _begin(self, accepted: Accepted) -> None:
-        """Tell that a run is accepted, and drive it if its turn has come."""
-        recorder = TurnRecorder(accepted.run, self._owner, self._store.runs, self._log, self._count)
-        recorder.tell(accepted.message)
-        self._driven[accepted.run.id] = Driven(recorder)
-        if accepted.run.status is RunStatus.QUEUED:
-            self._log.release(accepted.run.id)
-        else:
-            self._drive(accepted, Begin.FRESH)
-
-    def _drive(self, accepted: Accepted, begin: Begin, *answers: Answer) -> Driven:
-        """Start the task of a run whose lease is ours."""
-        run = accepted.run
-        driven = self._driven.get(run.id)
-        if driven is None:
-            driven = Driven(TurnRecorder(run, self._owner, self._store.runs, self._log, self._count))
-            self._driven[run.id] = driven
-            if begin is Begin.FRESH:
-                driven.recorder.tell(accepted.message)
-        elif driven.recorder.run is not run:
-            driven.recorder.run = run
-            driven.recorder.tell(accepted.message, after=1)  # it has been told here that it is accepted
-        driven.answers.extend(answers)
-        driven.policy = self._limits.policy(accepted.conversation.tool_approval)
-        driven.task = asyncio.create_task(self._run(driven, accepted, begin), name=f"run {run.id}")
-        return driven
-
-    async def _run(self, driven: Driven, accepted: Accepted, begin: Begin) -> None:
-        recorder = driven.recorder
-        run = recorder.run
-        current_run.set(run.id)
-        try:
-            try:
-                await self._turn(driven, accepted, begin)
-            except asyncio.CancelledError:
-                if not driven.cancelling:
-                    raise
-                asyncio.current_task().uncancel()  # pyright: ignore[reportOptionalMemberAccess]
-                if run.status is RunStatus.WAITING:  # it had just come to wait, and nobody holds its lease
-                    await self._store.runs.take(run.id, run.user_id, self._lease())
-                if not run.status.ended:
-                    await recorder.cancelled()
-            except LeaseLost:
-                raise
-            except AtelierError as error:
-                logger.warning("run %s failed: %s: %s", run.id, error.code, error.message)
-                await recorder.failed(error)
-            except Exception as error:
-                logger.exception("run %s failed", run.id)
-                await recorder.failed(describe(error))
-        except LeaseLost:
-            logger.warning("run %s was taken over by another process", run.id)
-            self._log.release(run.id)
-        except Exception as error:
-            logger.exception("the end of run %s could not be stored", run.id)
-            recorder.emit("error", **describe(error).to_wire())
-        finally:
-            driven.ready.set()
-            if self._driven.get(run.id) is driven:
-                del self._driven[run.id]
-        if recorder.queue_behind and not self._closing:
-            await self._promote(run.conversation_id)
-
-    async def _turn(self, driven: Driven, accepted: Accepted, begin: Begin) -> None:
-        """Run the agent until the run has ended, or waits for an answer."""
-        recorder, run = driven.recorder, driven.recorder.run
-        conversation, newest = accepted.conversation, accepted.message
-        if newest is not None and conversation.title is None:
-            await self._store.conversations.update(run.conversation_id, run.user_id, {"title": title_from(newest.text)})
-        while True:
-            stored = run.last_seq
-            user, budget = User(id=run.user_id, name=""), self._budget(run.model)
-            skill = run.request.get("skill")
-            parts = await self._prompts.parts(
-                user, conversation, budget=budget, client_tools=run.client_tools, skill=skill
-            )
-            history = await load_context(
-                self._store.messages, conversation, prompt=join(parts), budget=budget, newest=newest
-            )
-            if not driven.ready.is_set():
-                recorder.has_open(open_calls(history))
-            if begin is Begin.AFTER_A_CRASH:
-                told = await told_so_far(self._store.messages, run)
-                await recorder.resumed(told, _untold(run, history), self._traits_of(driven))
-            driven.ready.set()  # not sooner: an answer is numbered behind the reset
-            if begin is Begin.WITH_AN_ANSWER and driven.cancelling:
-                await recorder.cancelled()
-                return
-            if begin is Begin.WITH_AN_ANSWER:
-                await self._apply_first(driven)
-            else:
-                await self._agent.run(self._turn_of(driven, history, await self._prompts.has_skills(user)), recorder)
-            if run.status.ended or await self._has_to_wait(driven, since=stored):
-                return
-            begin, newest = Begin.FRESH, None
-            conversation = await self._conversation(user, run.conversation_id)
-
-    def _traits_of(self, driven: Driven) -> Callable[[str], CallTraits]:
-        """What a client is told of calls of a run beside their names and arguments."""
-        client_tools = driven.recorder.run.client_tools
-        return lambda name: driven.policy.traits(name, client_tools)
-
-    def _turn_of(self, driven: Driven, history: Sequence[Message], has_skills: bool) -> Turn:
-        run = driven.recorder.run
-        return Turn(
-            run_id=run.id,
-            conversation_id=run.conversation_id,
-            user_id=run.user_id,
-            model=run.model,
-            history=history,
-            client_tools=run.client_tools,
-            approvals=run.approvals,
-            policy=driven.policy,
-            has_skills=has_skills,
-        )
-
-    async def _apply_first(self, driven: Driven) -> None:
-        """Store the answers that the run was taken up for."""
-        async with driven.gate:
-            for answer in driven.answers:
-                try:
-                    await self._apply(driven, answer)
-                except AtelierError as error:
-                    logger.warning("an answer came too late: %s", error.message)
-            driven.answers.clear()
-
-    async def _has_to_wait(self, driven: Driven, *, since: int) -> bool:
-        """Whether calls are open that only an answer from outside can close; the run is left to it then.
-
-        Raises:
-            Internal: nothing is open, and nothing was stored after event number `since`.
-        """
-        recorder, run = driven.recorder, driven.recorder.run
-        async with driven.gate:
-            open_ = recorder.open_calls
-            if not open_:
-                if run.last_seq == since:
-                    raise Internal("The agent stopped without an answer. Please try again.")
-                return False
-            ready = {key for key, value in run.approvals.items() if value["approved"]}
-            if any(key in ready and call["name"] not in run.client_tools for key, call in open_.items()):
-                return False
-            await recorder.wait()
-            del self._driven[run.id]
-            self._log.release(run.id)
-            return True
-
-    async def _apply(self, driven: Driven, answer: Answer) -> None:
-        """Store an answer to an open call, and tell of it.
-
-        Raises:
-            NotFound, InvalidFrame: the call is not open, or does not want such an answer.
-        """
-        recorder, run = driven.recorder, driven.recorder.run
-        call = check_answer(run, recorder.open_calls, driven.policy, answer)
-        if isinstance(answer, ToolResult):
-            await recorder.tool_finished(tool_message(run, call, answer.result, is_error=answer.is_error))
-            return
-        run.approvals[answer.tool_call_id] = {"approved": answer.approved, "reason": answer.reason}
-        try:
-            if answer.approved:
-                await recorder.save()
-            else:
-                reason = f" The reason: {answer.reason}" if answer.reason else ""
-                refusal = f"The user refused this call.{reason}"
-                message = tool_message(run, call, refusal, is_error=True)
-                message.metadata["denied"] = True
-                await recorder.tool_finished(message)
-        except StorageUnavailable:
-            del run.approvals[answer.tool_call_id]
-            raise
-
-    async def _promote(self, conversation_id: str) -> None:
-        try:
-            accepted = await self._store.runs.promote(conversation_id, self._lease())
-        except StorageUnavailable as error:
-            logger.warning("the queue of a conversation waits for the store: %s", error.message)
-        else:
-            if accepted is not None:
-                self._drive(accepted, Begin.FRESH)
-
     async def _branch(self, run: Run, message: Message | None, head: Place) -> Run:
         """Begin a turn behind `head`, where a new branch begins."""
         accepted = await self._store.runs.accept(
-            Acceptance(run=run, message=message, on_busy=OnBusy.REJECT, lease=self._lease(), go_on_from=head)
+            Acceptance(run=run, message=message, on_busy=OnBusy.REJECT, lease=self._driver.lease(), go_on_from=head)
         )
-        self._begin(accepted)
+        self._driver.begin(accepted)
         return accepted.run
 
     async def _obey(self, command: dict[str, Any]) -> None:
         """Carry out what another process was asked for a run that this one drives."""
-        driven = self._driven.get(command["run_id"])
-        if driven is None or driven.task is None:
-            return
         if command.get("cancel"):
-            if not driven.cancelling and not driven.recorder.run.status.ended:
-                driven.cancelling = True
-                driven.task.cancel()
+            self._driver.interrupt(command["run_id"])
             return
-        await driven.ready.wait()
-        async with driven.gate:
-            if self._driven.get(command["run_id"]) is driven:
-                try:
-                    await self._apply(driven, from_command(command))
-                except AtelierError as error:
-                    logger.info("an answer from another server changes nothing: %s", error.message)
-
-    # --- leases
-
-    def _lease(self) -> Lease:
-        return Lease(self._owner, utc_now() + self._limits.lease)
-
-    def _held(self) -> list[str]:
-        """The conversations whose lease this process holds."""
-        return [d.recorder.run.conversation_id for d in self._driven.values() if d.task is not None]
-
-    async def look_for_lost_runs(self) -> None:
-        """Take over the runs whose process is gone, and begin those whose turn has come."""
-        for accepted in await self._store.runs.claim(self._lease(), now=utc_now(), driven=self._held()):
-            if accepted.run.id not in self._driven:
-                logger.info("run %s goes on after an interruption", accepted.run.id)
-                self._drive(accepted, Begin.AFTER_A_CRASH if accepted.resumes else Begin.FRESH)
+        try:
+            await self._driver.hand(command["run_id"], from_command(command))
+        except AtelierError as error:
+            logger.info("an answer from another server changes nothing: %s", error.message)
 
     async def _keep_leases(self) -> None:
         """Renew our leases three times in their life, and look for runs whose owner is gone."""
         while True:
             await asyncio.sleep(self._limits.lease.total_seconds() / 3)
             try:
-                if held := self._held():
-                    await self._store.runs.renew(self._lease(), held)
-                await self.look_for_lost_runs()
-                await self._drop_those_begun_elsewhere()
+                await self._driver.look_after()
                 await self._listeners.look_after()
             except StorageUnavailable as error:
                 logger.warning("leases could not be renewed: %s", error.message)
-
-    async def _drop_those_begun_elsewhere(self) -> None:
-        """Forget runs that were queued here and whose turn another process has begun."""
-        for run_id, driven in [(key, d) for key, d in self._driven.items() if d.task is None]:
-            run = await self._store.runs.get(run_id, driven.recorder.run.user_id)
-            if driven.task is None and (run is None or run.status is not RunStatus.QUEUED):
-                self._driven.pop(run_id, None)
 
     # --- inside
 
@@ -681,17 +398,13 @@ class RunService:
         self._check_room()
 
     def _check_room(self) -> None:
-        if self._closing or self.active >= self._limits.max_runs:
+        if not self._driver.has_room:
             raise RateLimited("The service is busy with as many answers as it can give at once. Try again in a moment.")
 
     def _model(self, conversation: Conversation | None, named: str | None, client_tools: Sequence[str]) -> str:
         """The model of a turn: the one that was named, else the conversation's, else the default."""
         model = named or (conversation.model if conversation else None) or self._catalog.default
         return self._catalog.check(model, tools=bool(client_tools))
-
-    def _budget(self, model: str) -> int:
-        """How many tokens of a conversation `model` is sent: room for its answer is left."""
-        return context_budget(self._limits.context_tokens, self._catalog.facts(model))
 
     async def _known(self, user: User, send: Send) -> Conversation | None:
         """The conversation that a message is for; None where it is to be made."""
@@ -729,22 +442,12 @@ class RunService:
         return open_calls(await self._store.messages.page(conversation, limit=BLOCK))
 
     async def _conversation(self, user: User, conversation_id: str) -> Conversation:
-        conversation = await self._store.conversations.get(conversation_id, user.id)
-        if conversation is None:
-            raise NotFound("There is no such conversation.")
-        return conversation
+        return existing(await self._store.conversations.get(conversation_id, user.id))
 
 
 def _skill(message: Message) -> dict[str, Any]:
     """The skill that the turn of a user message uses, as messages and runs note it."""
     return {"skill": message.metadata["skill"]} if isinstance(message.metadata.get("skill"), str) else {}
-
-
-def _untold(run: Run, history: Sequence[Message]) -> list[Message]:
-    """The messages of a run that are stored and that its outline does not know of: its process died in between."""
-    places = [place for place, message in enumerate(history) if message.id == run.user_message_id]
-    known = {entry[2] for entry in run.outline if entry[1] == "message"}
-    return [m for m in history[places[-1] + 1 :] if m.seq is not None and m.id not in known] if places else []
 
 
 def _is_blank(content: Content) -> bool:
