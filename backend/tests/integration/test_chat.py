@@ -128,6 +128,27 @@ async def test_a_message_sent_again_while_it_runs_is_acknowledged_again(service:
     assert len(upstream.requests) == 1
 
 
+async def test_a_queued_message_sent_again_once_it_runs_is_acknowledged_as_the_first_time(
+    service: Service, upstream: Upstream
+):
+    first, second = asyncio.Event(), asyncio.Event()
+    upstream.script(paused(first))
+    upstream.script(paused(second))
+    async with service.socket() as socket:
+        await socket.send(type="message", content="First")
+        begun = await socket.until("accepted")
+        frame = {"content": "Second", "message_id": "m-2", "conversation_id": begun["conversation_id"]}
+        await socket.send(type="message", **frame)
+        accepted = await socket.until("accepted")
+        assert accepted["queued"] is True
+        first.set()
+        while (await socket.until("started"))["run_id"] != accepted["run_id"]:
+            pass
+        await socket.send(type="message", **frame)
+        assert await socket.until("accepted") == accepted
+        second.set()
+
+
 async def test_a_busy_conversation_refuses_when_asked_to(service: Service, upstream: Upstream):
     gate = asyncio.Event()
     upstream.script(paused(gate))

@@ -205,7 +205,7 @@ class _Socket:
                 conversation_id=run.conversation_id,
                 seq=1,
                 message_id=run.user_message_id,
-                queued=run.status == "queued",
+                queued=run.was_queued,
             )
             return
         await self._follow(run.id, 0)

@@ -81,6 +81,11 @@ class Run(BaseModel):
         """The user message that the run answers."""
         return self.input_id or self.message_id
 
+    @property
+    def was_queued(self) -> bool:
+        """Whether it was accepted behind another run, as its first event says."""
+        return bool(self.outline) and bool(self.outline[0][2].get("queued"))
+
     def enqueue(self) -> None:
         """The run is accepted, and waits behind another."""
         self.status = RunStatus.QUEUED
