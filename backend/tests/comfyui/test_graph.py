@@ -80,6 +80,9 @@ async def test_an_agent_builds_a_workflow_from_the_terminal_and_runs_it(
         path = f"/api/conversations/{conversation['id']}/workflow"
         info = (await http.get(path)).json()
         api = (await http.get(path, params={"format": "api"})).json()
+        exported = (await http.get(f"/api/conversations/{conversation['id']}/export")).json()
+        copy = (await http.post("/api/conversations/import", json=exported)).json()
+        copied = (await http.get(f"/api/conversations/{copy['id']}/workflow", params={"format": "api"})).json()
         download = await http.get(path, params={"format": "canvas"})
     assert [node["type"] for node in info["nodes"]] == list(NODES)
     assert [(e["source"], e["sourceSlot"], e["target"], e["targetSlot"]) for e in info["links"]] == sorted(
@@ -89,6 +92,7 @@ async def test_an_agent_builds_a_workflow_from_the_terminal_and_runs_it(
     assert api["2"]["inputs"]["text"] == "a fox"
     assert api["4"]["inputs"]["width"] == 512  # 5 was refused
     check(api, OBJECT_INFO)
+    assert copied == api
     assert "workflow-canvas.json" in download.headers["content-disposition"]
     assert comfyui.prompts[-1]["prompt"] == api
     history = await service.history(conversation["id"])

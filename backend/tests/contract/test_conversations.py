@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.core.domain.conversation import Conversation
+from app.core.domain.conversation import Conversation, Summary
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.time import utc_now
@@ -133,8 +133,11 @@ async def test_a_restored_conversation_keeps_ids_places_and_branches(store: Stor
         Message(conversation_id=conversation.id, id="b", seq=3, parent_id="q", role=MessageRole.ASSISTANT, content="2"),
     ]
     conversation.head_message_id = "b"
+    conversation.summary = Summary(text="A question", seq=1)
     kept = await store.conversations.restore(conversation, messages)
     assert kept.id == conversation.id
+    assert await store.conversations.get(kept.id, "ann") == kept
+    assert kept.summary == conversation.summary
     assert await store.messages.all(kept.id, limit=10) == messages
     assert [message.id for message in await store.messages.get_by_conversation_id(kept.id)] == ["q", "b"]
     again = await store.conversations.restore(conversation, messages)

@@ -116,6 +116,23 @@ async def test_a_frame_that_is_too_large_closes_the_socket_and_nothing_else(serv
             "invalid_frame",
         ),
         ("POST", "/api/conversations/import", '{"conversation": {"id": "../x"}, "messages": []}', 422, "invalid_frame"),
+        *(
+            (
+                "POST",
+                "/api/conversations/import",
+                f'{{"messages": [], "workflow": {workflow}}}',
+                422,
+                "invalid_frame",
+            )
+            for workflow in (
+                '{"nodes": []}',
+                '{"nodes": {"1": {}}}',
+                '{"nodes": {"0": {"type": "A"}}}',
+                '{"nodes": {"1": {"type": "A", "links": {"in": [2, 0]}}}}',
+                '{"nodes": {"1": {"type": "A", "values": {"seed": 1e999}}}}',
+                '{"last_id": 4294967296}',
+            )
+        ),
         ("PUT", "/api/conversations", "{}", 405, "invalid_frame"),
         ("GET", "/api/nothing", None, 404, "not_found"),
     ],

@@ -134,7 +134,13 @@ async def test_old_messages_become_a_summary_and_stay_in_the_history(service: Se
         upstream.refuses(500)
         assert (await http.post(path)).status_code == 502
         context = (await http.get(f"/api/conversations/{conversation}/context")).json()
+        exported = (await http.get(f"/api/conversations/{conversation}/export")).json()
+        copy = (await http.post("/api/conversations/import", json=exported)).json()["id"]
+        context_of_copy = (await http.get(f"/api/conversations/{copy}/context")).json()
     assert "Rex is brown and old." in context["parts"][-1]["text"]
+    assert copy != conversation
+    assert context_of_copy["parts"] == context["parts"]
+    assert context_of_copy["messages"] == context["messages"]
     assert len(await service.history(conversation)) >= 9
 
 

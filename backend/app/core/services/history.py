@@ -16,6 +16,7 @@ from app.core.domain.conversation import (
 )
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.event import to_json
+from app.core.domain.graph import WorkflowDocument
 from app.core.domain.ids import is_client_id, new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.user import User
@@ -169,14 +170,17 @@ class HistoryService:
         return conversation, found[0]
 
     async def export_json(self, conversation: Conversation) -> AsyncIterator[str]:
-        """The conversation with all its branches as one JSON document, in pieces."""
+        """The conversation with all its branches, its workflow and its summary as one JSON document, in pieces."""
         head = {**conversation.to_wire(), "head_message_id": conversation.head_message_id, "active_run_id": None}
+        if conversation.summary is not None:
+            head["summary"] = conversation.summary.model_dump()
         yield f'{{"format":{to_json(EXPORT_FORMAT)},"conversation":{to_json(head)},"messages":['
         after, separator = 0, ""
         while block := await self._store.messages.all(conversation.id, limit=_BLOCK, after=after):
             yield separator + ",".join(to_json(message.to_wire()) for message in block)
             after, separator = block[-1].seq or 0, ","
-        yield "]}\n"
+        workflow = await self._store.workflows.get(conversation.id)
+        yield f'],"workflow":{to_json(workflow.to_export())}}}\n' if workflow is not None else "]}\n"
 
     async def export_markdown(self, conversation: Conversation) -> AsyncIterator[str]:
         """The active branch as a Markdown document, in pieces."""
@@ -188,17 +192,22 @@ class HistoryService:
             after = block[-1].seq or after
 
     async def import_conversation(
-        self, user: User, conversation: dict[str, Any], messages: Sequence[dict[str, Any]]
+        self,
+        user: User,
+        conversation: dict[str, Any],
+        messages: Sequence[dict[str, Any]],
+        workflow: Mapping[str, Any] | None = None,
     ) -> Conversation:
         """Store a conversation that was exported, or bare messages in order, for this user.
 
         Ids and order are kept where they are free. Messages with only role, content and metadata follow each other.
 
         Raises:
-            InvalidFrame: a message is not one; the error says which.
+            InvalidFrame: a message or the workflow is not one; the error says which.
         """
         if len(messages) > MAX_IMPORT_MESSAGES:
             raise InvalidFrame(f"That is more than {MAX_IMPORT_MESSAGES} messages. Import it in parts.")
+        document = WorkflowDocument.from_export(workflow) if workflow is not None else None
         given = conversation.get("id")
         fields = {key: conversation[key] for key in _KEPT if conversation.get(key) is not None}
         restored = Conversation(
@@ -217,10 +226,13 @@ class HistoryService:
         if restored.title is None:
             first = next((message for message in built if message.role is MessageRole.USER), None)
             restored.title = title_from(first.text) if first else None
-        return await self._store.conversations.restore(restored, built)
+        stored = await self._store.conversations.restore(restored, built)
+        if document is not None:
+            await self._store.workflows.put(stored.id, document)
+        return stored
 
 
-_KEPT = ("title", "model", "system_prompt", "archived", "pinned", "created_at", "updated_at")
+_KEPT = ("title", "model", "system_prompt", "archived", "pinned", "summary", "created_at", "updated_at")
 
 
 def forks_of(messages: Sequence[Message]) -> list[Fork]:

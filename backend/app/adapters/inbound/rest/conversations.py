@@ -67,7 +67,8 @@ async def import_conversation(body: Import, user: Me, atelier: Atelier) -> Respo
     if body.title is not None:
         head["title"] = body.title
     messages = [message.model_dump(exclude_unset=True) for message in body.messages]
-    return Json((await atelier.history.import_conversation(user, head, messages)).to_wire(), status_code=201)
+    stored = await atelier.history.import_conversation(user, head, messages, body.workflow)
+    return Json(stored.to_wire(), status_code=201)
 
 
 @router.get("/{conversation_id}", response_model=ConversationOut, summary="One conversation")

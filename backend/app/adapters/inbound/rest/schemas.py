@@ -248,6 +248,13 @@ class ImportedMessage(BaseModel):
         return checked(value)
 
 
+class ImportedSummary(BaseModel):
+    """What models are told in place of the messages up to number `seq`."""
+
+    text: CleanText = Field(max_length=100_000)
+    seq: int = Field(ge=1, lt=2**31)
+
+
 class ImportedConversation(BaseModel):
     """What an import keeps of a conversation."""
 
@@ -262,6 +269,7 @@ class ImportedConversation(BaseModel):
     head_message_id: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    summary: ImportedSummary | None = None
 
 
 class Import(BaseModel):
@@ -276,6 +284,7 @@ class Import(BaseModel):
             [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello! What can I do for you?"}]
         ],
     )
+    workflow: Annotated[dict[str, Any], AfterValidator(checked)] | None = None
 
 
 def _are_calls(calls: Any) -> bool:

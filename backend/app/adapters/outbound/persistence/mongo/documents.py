@@ -44,6 +44,7 @@ def from_conversation(conversation: Conversation) -> Document:
         "spans": [list(span) for span in conversation.spans],
         "forks": [list(fork) for fork in conversation.forks],
         "tool_approval": dump(conversation.tool_approval) if conversation.tool_approval else None,
+        "summary": dump(conversation.summary.model_dump()) if conversation.summary else None,
         "message_count": conversation.message_count,
         "last_seq": conversation.last_seq,
         "archived": conversation.archived,

@@ -18,8 +18,8 @@ from app.core.ports import ConversationPage, Place
 _INSERT = """
     INSERT INTO conversations
         (id, user_id, title, model, system_prompt, head_message_id, last_seq, spans, forks, tool_approval,
-         message_count, archived, pinned, created_at, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
+         summary, message_count, archived, pinned, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
 """
 _SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval", "summary")
 
@@ -150,6 +150,7 @@ def insert_conversation(connection: sqlite3.Connection, conversation: Conversati
         dump(conversation.spans),
         dump(conversation.forks),
         dump(conversation.tool_approval) if conversation.tool_approval else None,
+        dump(conversation.summary.model_dump()) if conversation.summary else None,
         conversation.message_count,
         conversation.archived,
         conversation.pinned,
