@@ -235,6 +235,34 @@ async def test_what_completes_a_command_stands_there_before_the_next_key(start: 
     assert text == "/rename "
 
 
+async def test_what_is_said_elsewhere_is_shown_when_one_comes_back(start: Start, open_page: Open, watch: Watch):
+    watch.expected += ["404"]
+    service = await start()
+    here = await open_page(service)
+    await say(here, "first")
+    await expect(answers(here)).to_contain_text(["You said: first"])
+    there = await here.context.new_page()
+    await there.goto(here.url)
+    await expect(answers(there)).to_have_count(1)
+    await say(there, "second")
+    await expect(answers(there)).to_have_count(2)
+    await here.evaluate("dispatchEvent(new Event('focus'))")
+    await expect(answers(here)).to_contain_text(["You said: first", "You said: second"])
+
+    # What is being written stays as it is, and all is there once it is sent.
+    await here.get_by_role("textbox", name="Message").fill("fourth")
+    await say(there, "third")
+    await expect(answers(there)).to_have_count(3)
+    await here.evaluate("dispatchEvent(new Event('focus'))")
+    await here.get_by_role("button", name="Send", exact=True).click()
+    await expect(answers(here)).to_contain_text([f"You said: {n}" for n in ("first", "second", "third", "fourth")])
+
+    async with service.http() as http:
+        await http.delete(f"/api/conversations/{here.url.partition('#')[2]}")
+    await here.evaluate("dispatchEvent(new Event('focus'))")
+    await expect(here.get_by_text("There is no such conversation.")).to_be_visible()
+
+
 async def test_commands_complete_and_run(start: Start, open_page: Open):
     service = await start()
     page = await open_page(service)
@@ -280,6 +308,36 @@ async def test_an_error_says_what_happened_and_the_turn_can_be_tried_again(
     await page.get_by_role("button", name="Try again").click()
     await expect(answers(page)).to_contain_text("You said: hello")
     await expect(page.get_by_label("You", exact=True)).to_have_count(1)
+
+
+async def test_who_scrolls_up_while_an_answer_grows_is_left_there(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    gate = asyncio.Event()
+    upstream.script(paused(gate, "first line\n\n" * 60, "last line\n\n" * 60))
+    page = await open_page(service)
+    await say(page, "Tell me everything")
+    await expect(page.get_by_text("first line").last).to_be_in_viewport()
+    await page.get_by_role("log").hover()
+    await page.mouse.wheel(0, -90)
+    await expect(page.get_by_text("first line").last).not_to_be_in_viewport()
+    gate.set()
+    await expect(page.get_by_text("last line")).to_have_count(60)
+    await expect(page.get_by_role("button", name="Answer again")).to_have_count(1)
+    await page.get_by_role("button", name="To the newest message").click()
+    await expect(page.get_by_text("last line").last).to_be_in_viewport()
+
+
+async def test_each_error_is_seen_below_a_long_conversation(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    upstream.says(*["many words "] * 600)
+    page = await open_page(service)
+    await say(page, "Tell me everything")
+    await expect(page.get_by_role("button", name="Answer again")).to_be_in_viewport()
+    for round_ in ("first", "second"):
+        upstream.refuses(401, {"message": "bad key"})
+        await say(page, f"the {round_}")
+        await expect(page.get_by_role("log").get_by_text(f"the {round_}")).to_be_visible()
+        await expect(page.get_by_role("button", name="Try again")).to_be_in_viewport(ratio=1)
 
 
 async def test_a_key_that_is_entered_is_used(start: Start, upstream: Upstream, open_page: Open):

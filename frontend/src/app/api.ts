@@ -245,9 +245,8 @@ export const api = {
   conversation: (id: string) => json<Conversation>(at(id)),
   change: (id: string, changes: Partial<Conversation>) => json<Conversation>(at(id), "PATCH", changes),
   remove: async (id: string) => void (await request(at(id), { method: "DELETE", keepalive: true })),
-  messages: (id: string, options: { before?: number; limit: number }) => {
-    const query = new URLSearchParams({ limit: String(options.limit) });
-    if (options.before !== undefined) query.set("before", String(options.before));
+  messages: (id: string, options: { before?: number; after?: number; limit: number }) => {
+    const query = new URLSearchParams(Object.entries(options).map(([name, value]) => [name, String(value)]));
     return json<Messages>(`${at(id)}/messages?${query}`);
   },
   siblings: (id: string, messageId: string) =>

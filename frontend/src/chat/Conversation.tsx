@@ -14,6 +14,7 @@ import { Composer, type Command } from "./Composer";
 import { PictureViewer } from "./PictureViewer";
 import { Thread } from "./Thread";
 import { makeTransport, type Choices } from "./transport";
+import { useOthers } from "./useOthers";
 
 const PAGE = 60;
 const THROTTLE = 60;
@@ -51,6 +52,8 @@ interface Loaded {
   messages: ChatMessage[];
   /** The smallest `seq` that is loaded, or null where nothing stands before. */
   before: number | null;
+  /** The greatest `seq` that is loaded. */
+  newest: number;
   isRunning: boolean;
   conversation: ConversationData | null;
 }
@@ -58,7 +61,7 @@ interface Loaded {
 /** The conversation, read from the service when it is opened and each time that its branch changes. */
 export function Conversation(props: Props) {
   const [loaded, setLoaded] = useState<Loaded | null>(
-    props.isNew ? { messages: [], before: null, isRunning: false, conversation: null } : null,
+    props.isNew ? { messages: [], before: null, newest: 0, isRunning: false, conversation: null } : null,
   );
   const [failed, setFailed] = useState<string | null>(null);
   const [generation, setGeneration] = useState(0);
@@ -114,7 +117,7 @@ async function load(id: string, clientTools: string[]): Promise<Loaded> {
     page.siblings,
     run?.status === "waiting" ? new Set([...(run.client_tools ?? []), ...clientTools]) : null,
   );
-  return { messages, before, isRunning, conversation };
+  return { messages, before, newest: stored.at(-1)?.seq ?? 0, isRunning, conversation };
 }
 
 /** A page of history that begins with a user's message, so that no turn is cut in two, and where the rest begins. */
@@ -180,12 +183,16 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
     onFinish: () => {
       onTurn(id);
       if (branches.current) props.reload();
+      else others.settle();
     },
   });
   chatRef.current = chat;
 
   useEffect(() => {
-    if (chat.status === "submitted") onStored();
+    if (chat.status === "submitted") {
+      others.begin();
+      onStored();
+    }
     if (chat.status === "streaming") onTurn(id);
   }, [chat.status, id, onStored, onTurn]);
 
@@ -206,6 +213,13 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
       joinStrategy: "none",
     },
   );
+
+  const others = useOthers(id, loaded.isRunning ? null : loaded.conversation, loaded.newest, {
+    shows: (messageId) => chat.messages.some((one) => one.id === messageId),
+    isIdle: () => runtime.thread.composer.getState().isEmpty,
+    reload: props.reload,
+    onMissing: props.onMissing,
+  });
 
   const loadOlder = useMemo(() => {
     if (before === null) return null;

@@ -9,7 +9,14 @@ import { AssistantMessage, SystemMessage, UserMessage } from "./Message";
 
 const NEAR = 120;
 const EARLY = 1500;
+/** How long after a wheel, key or finger moved the thread goes on scrolling by it, in milliseconds. */
+const MOMENTUM = 300;
 const parts = { UserMessage, AssistantMessage, SystemMessage };
+
+/** How much there is below what is in sight, in pixels. */
+function restOf(element: HTMLElement): number {
+  return element.scrollHeight - element.scrollTop - element.clientHeight;
+}
 
 export function Thread({ empty }: { empty: ReactNode }) {
   const { chat, loadOlder } = useChatContext();
@@ -26,7 +33,9 @@ export function Thread({ empty }: { empty: ReactNode }) {
   const viewport = useRef<HTMLDivElement>(null);
   const list = useRef<VirtualizerHandle>(null);
   const isAtEnd = useRef(true);
-  const lastTop = useRef(0);
+  const last = useRef({ top: 0, height: 0 });
+  const touched = useRef(-MOMENTUM);
+  const isHeld = useRef(false);
   const isLoading = useRef(false);
   const [showsJump, setShowsJump] = useState(false);
 
@@ -35,6 +44,11 @@ export function Thread({ empty }: { empty: ReactNode }) {
     if (!element) return;
     isAtEnd.current = true;
     element.scrollTop = element.scrollHeight;
+  }, []);
+
+  const offerJump = useCallback(() => {
+    const element = viewport.current;
+    if (element) setShowsJump(restOf(element) > 2 * element.clientHeight);
   }, []);
 
   useLayoutEffect(() => {
@@ -47,10 +61,11 @@ export function Thread({ empty }: { empty: ReactNode }) {
     if (!content) return;
     const observer = new ResizeObserver(() => {
       if (isAtEnd.current) toEnd();
+      else offerJump();
     });
     observer.observe(content);
     return () => observer.disconnect();
-  }, [toEnd]);
+  }, [toEnd, offerJump]);
 
   useEffect(() => {
     if (chat.status === "submitted") {
@@ -59,15 +74,33 @@ export function Thread({ empty }: { empty: ReactNode }) {
     }
   }, [chat.status, toEnd]);
 
+  const onTouch = () => {
+    touched.current = performance.now();
+  };
+
+  useEffect(() => {
+    const release = () => (isHeld.current = false);
+    window.addEventListener("pointerup", release);
+    window.addEventListener("pointercancel", release);
+    return () => {
+      window.removeEventListener("pointerup", release);
+      window.removeEventListener("pointercancel", release);
+    };
+  }, []);
+
   const onScroll = () => {
     const element = viewport.current;
     if (!element) return;
-    const rest = element.scrollHeight - element.scrollTop - element.clientHeight;
-    // What grows below the reader is no reason to leave the end; only scrolling up is.
-    if (rest < NEAR) isAtEnd.current = true;
-    else if (element.scrollTop < lastTop.current) isAtEnd.current = false;
-    lastTop.current = element.scrollTop;
-    setShowsJump(rest > 2 * element.clientHeight);
+    const { scrollTop: top, scrollHeight: height } = element;
+    const rest = restOf(element);
+    // Only a reader who scrolls up leaves the end: what grows, shrinks and is measured anew moves the thread as well.
+    const isTouched = isHeld.current || performance.now() - touched.current < MOMENTUM;
+    if (top < last.current.top && rest > 1 && (isTouched || height === last.current.height)) {
+      isAtEnd.current = false;
+      if (isTouched) touched.current = performance.now();
+    } else if (rest < NEAR) isAtEnd.current = true;
+    last.current = { top, height };
+    offerJump();
     if (element.scrollTop < EARLY && loadOlder && !isLoading.current) {
       isLoading.current = true;
       loadOlder()
@@ -82,6 +115,10 @@ export function Thread({ empty }: { empty: ReactNode }) {
         className="viewport"
         ref={viewport}
         onScroll={onScroll}
+        onWheel={onTouch}
+        onTouchMove={onTouch}
+        onKeyDown={onTouch}
+        onPointerDown={() => (isHeld.current = true)}
         tabIndex={0}
         role="log"
         aria-label="Messages"

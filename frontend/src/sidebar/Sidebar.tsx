@@ -48,7 +48,7 @@ export function Sidebar({ list, current, onOpen, onNew, onSkills }: Props) {
         <Search size={16} aria-hidden="true" />
         <input
           type="search"
-          placeholder="Search titles and messages"
+          placeholder="Search"
           aria-label="Search conversations"
           value={list.wanted}
           onChange={(event) => list.search(event.target.value)}
