@@ -188,6 +188,11 @@ async def test_conversations_are_found_renamed_pinned_archived_and_deleted(start
     await expect(links).to_have_count(2)
     await page.get_by_role("searchbox", name="Search conversations").fill("foxes")
     await expect(links).to_have_count(1)
+    await expect(page.get_by_role("heading", name="about boats")).to_be_visible()  # it is open, and not in the list
+    await page.reload()
+    await page.get_by_role("searchbox", name="Search conversations").fill("foxes")
+    await expect(links).to_have_count(1)
+    await expect(page.get_by_role("heading", name="about boats")).to_be_visible()
     await page.get_by_role("searchbox", name="Search conversations").fill("")
     await expect(links).to_have_count(2)
 
@@ -266,6 +271,8 @@ async def test_what_is_said_elsewhere_is_shown_when_one_comes_back(start: Start,
 async def test_commands_complete_and_run(start: Start, open_page: Open):
     service = await start()
     page = await open_page(service)
+    await say(page, "/rename Too early")
+    await expect(page.get_by_text("There is nothing in this conversation yet.")).to_be_visible()
     await say(page, "hello")
     await expect(answers(page)).to_contain_text("hello")
     await page.get_by_role("textbox", name="Message").press_sequentially("/re")

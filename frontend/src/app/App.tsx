@@ -4,12 +4,13 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { Conversation } from "../chat/Conversation";
 import { ContextDialog } from "../chat/ContextDialog";
 import { COMMANDS, type Command } from "../chat/commands";
+import { changeConversation } from "../chat/conversationCommands";
 import { Setup } from "../setup/Setup";
 import { Sidebar } from "../sidebar/Sidebar";
 import { useConversations } from "../sidebar/useConversations";
 import { SkillsDialog } from "../skills/SkillsDialog";
 import { WorkflowDialog } from "../workflow/WorkflowDialog";
-import { api, type Models, type Skill } from "./api";
+import { api, type Conversation as ConversationData, type Models, type Skill } from "./api";
 import { useConnection } from "./connection";
 import { Dialog } from "./Dialog";
 import { newId } from "./ids";
@@ -85,14 +86,29 @@ export function App() {
     list.refresh();
   }, [connection.returns, list.refresh]);
 
-  const isStored = list.items.some((one) => one.id === shown.id);
   // What other clients did meanwhile is seen when one comes back to the page.
   useEffect(() => {
     window.addEventListener("focus", list.refresh);
     return () => window.removeEventListener("focus", list.refresh);
   }, [list.refresh]);
 
-  const title = list.items.find((one) => one.id === shown.id)?.title ?? null;
+  // The list may leave out the conversation that is open: it is searched, or shows others only.
+  const [opened, setOpened] = useState<ConversationData | null>(null);
+  useEffect(() => {
+    const listed = list.items.find((one) => one.id === shown.id);
+    setOpened((now) => listed ?? (now?.id === shown.id ? now : null));
+    if (listed || list.isLoading || location.hash === "") return;
+    let isCurrent = true;
+    api.conversation(shown.id).then(
+      (found) => isCurrent && setOpened(found),
+      () => {}, // whoever shows its messages says so
+    );
+    return () => {
+      isCurrent = false;
+    };
+  }, [list.items, list.isLoading, shown.id]);
+
+  const title = opened?.title ?? null;
   useEffect(() => {
     document.title = title ? `${title} · Atelier` : "Atelier";
   }, [title]);
@@ -109,7 +125,9 @@ export function App() {
 
   const onCommand = useCallback(
     (command: Command) => {
-      const id = shown.id;
+      const isStored = opened !== null;
+      if (changeConversation(command, { id: shown.id, isStored, refresh: list.refresh, leave: () => open(null) }))
+        return;
       switch (command.name) {
         case "help":
           setDialog("help");
@@ -117,35 +135,16 @@ export function App() {
         case "new":
           open(null);
           break;
-        case "rename":
-          api.change(id, { title: command.argument }).then(list.refresh, complain);
-          break;
         case "model":
           chooseModel(command.argument);
           notify(`${command.argument} answers from now on.`);
           break;
-        case "clear":
-          api.change(id, { archived: true }).then(list.refresh, complain);
-          open(null);
-          break;
-        case "export": {
-          save(api.exportUrl(id, command.argument === "json" ? "json" : "markdown"), "");
-          break;
-        }
-        case "compact":
-          api
-            .compact(id)
-            .then(
-              (done) =>
-                notify(
-                  `${done.messages} messages are now a summary of ${done.tokens} tokens for the model. All of them stay here.`,
-                ),
-              complain,
-            );
+        case "export":
+          save(api.exportUrl(shown.id, command.argument === "json" ? "json" : "markdown"), "");
           break;
       }
     },
-    [shown.id, open, chooseModel, list.refresh],
+    [shown.id, opened, open, chooseModel, list.refresh],
   );
 
   const empty = useMemo(
@@ -178,7 +177,7 @@ export function App() {
             <Menu size={20} />
           </button>
           <h2>{title ?? "New conversation"}</h2>
-          {isStored && (
+          {opened !== null && (
             <>
               <button className="quiet" aria-label="Workflow" onClick={() => setDialog("workflow")}>
                 <Workflow size={16} /> <span>Workflow</span>

@@ -20,13 +20,21 @@ function set(next: Notice[]): void {
 
 export const UNDO_SECONDS = 7;
 
-/** Tell something; `undo` takes it back while the notice stands. Gives a function that takes the notice away. */
-export function notify(text: string, options: { isError?: boolean; undo?: () => void } = {}): () => void {
+interface Options {
+  isError?: boolean;
+  /** Takes back what is told, while the notice stands. */
+  undo?: () => void;
+  /** The notice stands until it is taken away. */
+  stays?: boolean;
+}
+
+/** Tell something. Gives a function that takes the notice away. */
+export function notify(text: string, options: Options = {}): () => void {
   const notice: Notice = { id: newId(), text, isError: options.isError ?? false };
   if (options.undo) notice.undo = options.undo;
   const remove = () => set(notices.filter((one) => one.id !== notice.id));
   set([...notices.slice(-3), notice]);
-  setTimeout(remove, UNDO_SECONDS * 1000);
+  if (!options.stays) setTimeout(remove, UNDO_SECONDS * 1000);
   return remove;
 }
 

@@ -7,6 +7,7 @@ import { newId } from "../app/ids";
 import { complain, Notices, notify } from "../app/notices";
 import { Conversation } from "../chat/Conversation";
 import { COMMANDS, type Command } from "../chat/commands";
+import { changeConversation } from "../chat/conversationCommands";
 import { canvasTools } from "./canvas";
 import type { ComfyApp } from "./comfy";
 
@@ -85,7 +86,11 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
     }, complain);
   };
 
+  const isListed = list.some((one) => one.id === shown.id);
+
   const onCommand = (command: Command) => {
+    const opened = { id: shown.id, isStored: isListed || !shown.isNew, refresh, leave: () => open(null) };
+    if (changeConversation(command, opened)) return;
     switch (command.name) {
       case "help":
         notify(COMMANDS.map((one) => one.usage).join(" · "));
@@ -93,20 +98,8 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
       case "new":
         open(null);
         break;
-      case "rename":
-        api.change(shown.id, { title: command.argument }).then(refresh, complain);
-        break;
       case "model":
         setModel(command.argument);
-        break;
-      case "clear":
-        api.change(shown.id, { archived: true }).then(refresh, complain);
-        open(null);
-        break;
-      case "compact":
-        api
-          .compact(shown.id)
-          .then((done) => notify(`${done.messages} messages are now a summary for the model.`), complain);
         break;
       case "export":
         notify(`Export it on the page at ${address}.`);
@@ -131,7 +124,7 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
       <header className="top">
         <select
           aria-label="Conversation"
-          value={shown.isNew ? "" : shown.id}
+          value={isListed ? shown.id : ""}
           onChange={(event) => open(event.target.value || null)}
         >
           <option value="">New conversation</option>
