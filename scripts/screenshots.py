@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "backend"))
 
 from tests.client import Service  # noqa: E402
 from tests.comfyui import fake  # noqa: E402
-from tests.comfyui.frontend import ComfyUIWithFrontend, package  # noqa: E402
+from tests.comfyui.frontend import VERSIONS, ComfyUIWithFrontend, files  # noqa: E402
 from tests.comfyui.test_graph import add_and_connect  # noqa: E402
 from tests.integration.conftest import TOKEN, serve, settings_for  # noqa: E402
 from tests.page.conftest import DESKTOP, PHONE, say  # noqa: E402
@@ -89,9 +89,11 @@ async def main() -> None:
     folder = Path(tempfile.mkdtemp())
     for name in ("config", "workflows"):
         shutil.copytree(ROOT / name, folder / name)
-    static = package()
-    assert static is not None, "pip install --no-deps comfyui-frontend-package==1.27.10"
-    comfyui = ComfyUIWithFrontend(static, {"Comfy.ColorPalette": "dark"})
+    version = VERSIONS[-1]
+    static = files(version)
+    assert static is not None, f"comfyui-frontend-package {version} is missing: .ci/run says where it is put"
+    comfyui = ComfyUIWithFrontend(version, static)
+    comfyui.settings["Comfy.ColorPalette"] = "dark"
     comfyui.output_bytes = len(fake.PNG)
     upstream = Upstream()
     await upstream.start()
@@ -123,10 +125,11 @@ async def main() -> None:
         await take(page, "commands")
         tab = await browser.new_page(viewport={"width": 1500, "height": 860})
         await tab.goto(comfyui.url)
-        await tab.wait_for_selector(".atelier-tab-button", timeout=60_000)
+        opener = tab.get_by_role("button", name="Atelier: build and run workflows by talking")
+        await opener.wait_for(timeout=60_000)
         await tab.keyboard.press("Escape")
         await tab.evaluate("window.app.graph.clear()")
-        await tab.locator(".atelier-tab-button").click()
+        await opener.click()
         build(upstream)
         await say(tab, "Build a text-to-image workflow with a KSampler, and draw a fox")
         await tab.get_by_text("Shall I make it wider?").wait_for(timeout=60_000)

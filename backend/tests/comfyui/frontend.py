@@ -1,6 +1,5 @@
 """ComfyUI with its real frontend: the package that it ships, the answers that it needs to start, and our tab in it."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,10 @@ from tests.comfyui.fake import OBJECT_INFO, FakeComfyUI
 ROOT = Path(__file__).parents[3]
 TAB = ROOT / "comfyui" / "web"
 PREFIXES = ("", "/api")
+VERSIONS = ("1.27.10", "1.58.1")
+"""The frontends that the tab is tried in: node ids are numbers in the old one and texts in the new one."""
+FOLDER = ROOT / ".venv" / "comfyui-frontends"
+"""Where they are, a folder each: `.ci/run` puts them there."""
 LOADERS = {
     "ImageOnlyCheckpointLoader": "ckpt_name",
     "LoraLoaderModelOnly": "lora_name",
@@ -20,10 +23,10 @@ LOADERS = {
 """Node types that the frontend takes for granted and the recorded server's subset does not have."""
 
 
-def package() -> Path | None:
-    """The folder of the frontend's files; None where the package is not installed."""
-    found = find_spec("comfyui_frontend_package")
-    return Path(found.origin).parent / "static" if found is not None and found.origin else None
+def files(version: str) -> Path | None:
+    """The folder of a frontend's files; None where it is not there."""
+    folder = FOLDER / version / "comfyui_frontend_package" / "static"
+    return folder if folder.is_dir() else None
 
 
 class ComfyUIWithFrontend(FakeComfyUI):
@@ -33,10 +36,10 @@ class ComfyUIWithFrontend(FakeComfyUI):
         settings: ComfyUI's settings.
     """
 
-    def __init__(self, static: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, version: str, static: Path) -> None:
         super().__init__()
         self._static = static
-        self.settings = {"Comfy.TutorialCompleted": True, "Comfy.InstalledVersion": "1.27.10", **settings}
+        self.settings: dict[str, Any] = {"Comfy.TutorialCompleted": True, "Comfy.InstalledVersion": version}
 
     def add_routes(self, app: web.Application) -> None:
         """The routes of the server, each also behind `/api`."""
@@ -51,6 +54,9 @@ class ComfyUIWithFrontend(FakeComfyUI):
             "/history": {},
             "/workflow_templates": {},
             "/node_replacements": {},
+            "/features": {},
+            "/global_subgraphs": {},
+            "/jobs": {"jobs": [], "pagination": {"offset": 0, "limit": 200, "total": 0, "has_more": False}},
         }
         for path, answer in answers.items():
             self._add(app, "GET", path, _answering(answer))

@@ -10,24 +10,25 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.client import Service
-from tests.comfyui.frontend import TAB, ComfyUIWithFrontend, package
+from tests.comfyui.frontend import TAB, VERSIONS, ComfyUIWithFrontend, files
 from tests.integration.conftest import TOKEN, Start
 from tests.page.conftest import PATIENCE, say
 from tests.servers import missing
 from tests.upstream import Answer, Upstream
 
 START = 60_000
+BUTTON = "Atelier: build and run workflows by talking"
 
 
-@pytest.fixture
-async def studio(start: Start, tmp_path: Path) -> AsyncIterator[tuple[ComfyUIWithFrontend, Service]]:
+@pytest.fixture(params=VERSIONS)
+async def studio(request: pytest.FixtureRequest, start: Start) -> AsyncIterator[tuple[ComfyUIWithFrontend, Service]]:
     """ComfyUI with its frontend, and a service that takes pages of its origin."""
-    static = package()
+    static = files(request.param)
     if static is None:
-        missing("comfyui-frontend-package")
+        missing(f"comfyui-frontend-package {request.param}")
     if not (TAB / "atelier.js").is_file():
         missing("The built tab (make setup, with Node)")
-    comfyui = ComfyUIWithFrontend(static, {})
+    comfyui = ComfyUIWithFrontend(request.param, static)
     await comfyui.start()
     service = await start(allowed_origins=[comfyui.url])
     comfyui.settings |= {"Atelier.Url": service.url, "Atelier.Token": TOKEN}
@@ -46,10 +47,10 @@ async def tab(studio: tuple[ComfyUIWithFrontend, Service], browser: Browser) -> 
     await page.wait_for_function(
         "window.app?.graph && Object.keys(window.LiteGraph.registered_node_types).length > 20", timeout=START
     )
-    await page.wait_for_selector(".atelier-tab-button", timeout=START)
+    await page.get_by_role("button", name=BUTTON).wait_for(timeout=START)
     await page.keyboard.press("Escape")
     await page.evaluate("window.app.graph.clear()")
-    await page.locator(".atelier-tab-button").click()
+    await page.get_by_role("button", name=BUTTON).click()
     await expect(page.get_by_role("textbox", name="Message")).to_be_visible()
     yield page
     await context.close()
@@ -194,10 +195,10 @@ async def test_a_workflow_that_was_built_elsewhere_comes_to_an_empty_canvas(
         assert added.status_code == 200
     page = await browser.new_page(viewport={"width": 1500, "height": 900})
     await page.goto(comfyui.url, timeout=START)
-    await page.wait_for_selector(".atelier-tab-button", timeout=START)
+    await page.get_by_role("button", name=BUTTON).wait_for(timeout=START)
     await page.keyboard.press("Escape")
     await page.evaluate("window.app.graph.clear()")
-    await page.locator(".atelier-tab-button").click()
+    await page.get_by_role("button", name=BUTTON).click()
     await page.get_by_label("Conversation", exact=True).select_option(label="From elsewhere")
     await page.wait_for_function("window.app.graph.nodes.some((node) => node.type === 'EmptyImage')")
     await page.close()
@@ -211,8 +212,8 @@ async def test_a_page_of_another_origin_is_refused(
     comfyui.settings |= {"Atelier.Url": closed.url}
     page = await browser.new_page()
     await page.goto(comfyui.url, timeout=START)
-    await page.wait_for_selector(".atelier-tab-button", timeout=START)
+    await page.get_by_role("button", name=BUTTON).wait_for(timeout=START)
     await page.keyboard.press("Escape")
-    await page.locator(".atelier-tab-button").click()
+    await page.get_by_role("button", name=BUTTON).click()
     await expect(page.get_by_text("ALLOWED_ORIGINS=")).to_be_visible()
     await page.close()

@@ -4,7 +4,7 @@
  */
 import type { z } from "zod";
 import * as declared from "../generated/tools";
-import type { ComfyApp, GraphNode, Slot, Widget } from "./comfy";
+import type { ComfyApp, GraphNode, NodeId, Slot, Widget } from "./comfy";
 
 type Tool = (parameters: never) => unknown;
 type Named = Record<string, Tool>;
@@ -104,28 +104,43 @@ function graphTools(app: ComfyApp): Named {
           (takers.length ? ` ${output.type} fits its input slots ${takers.join(", ")}.` : ""),
       );
     }
-    if (source === target || needs(source, target.id))
+    if (source === target || needs(source, target))
       throw new CanvasError(`${said(source)} needs the result of ${said(target)}: the workflow would run in a circle.`);
     if (!source.connect(sourceSlot, target, targetSlot))
       throw new CanvasError(`ComfyUI does not link ${said(source)} to ${said(target)}.`);
-    return { source: source.id, output: output.name, target: target.id, input: input.name, type: output.type };
+    return {
+      source: idOf(source.id),
+      output: output.name,
+      target: idOf(target.id),
+      input: input.name,
+      type: output.type,
+    };
   };
 
   /** Whether a node needs the result of another one. */
-  const needs = (node: GraphNode, other: number): boolean => {
-    const seen = new Set<number>();
-    const waiting = [node.id];
+  const needs = (node: GraphNode, other: GraphNode): boolean => {
+    const seen = new Set<NodeId>();
+    const waiting = [idOf(node.id)];
     for (let id = waiting.pop(); id !== undefined; id = waiting.pop())
       for (const link of links()) {
-        if (link.target_id !== id || seen.has(link.origin_id)) continue;
-        if (link.origin_id === other) return true;
-        seen.add(link.origin_id);
-        waiting.push(link.origin_id);
+        if (link.target !== id || seen.has(link.source)) continue;
+        if (link.source === idOf(other.id)) return true;
+        seen.add(link.source);
+        waiting.push(link.source);
       }
     return false;
   };
 
-  const links = () => (app.graph.links instanceof Map ? [...app.graph.links.values()] : Object.values(app.graph.links));
+  const links = (): Wire[] => {
+    const there = app.graph.links instanceof Map ? [...app.graph.links.values()] : Object.values(app.graph.links);
+    return there.map((link) => ({
+      source: idOf(link.origin_id),
+      sourceSlot: link.origin_slot,
+      target: idOf(link.target_id),
+      targetSlot: link.target_slot,
+      type: link.type,
+    }));
+  };
 
   const setValue = (node: GraphNode, name: string, value: unknown) => {
     const widget = node.widgets?.find((one) => one.name === name);
@@ -134,18 +149,18 @@ function graphTools(app: ComfyApp): Named {
       throw new CanvasError(`${said(node)} has no widget ${name}. Its widgets: ${there.join(", ") || "none"}.`);
     }
     const taken = takenBy(widget, value, said(node));
-    const slot = (node.inputs ?? []).findIndex((one) => one.widget?.name === name && one.link != null);
-    if (slot >= 0) node.disconnectInput(slot);
+    const slot = (node.inputs ?? []).findIndex((one) => one.widget?.name === name);
+    if (slot >= 0 && node.getInputLink(slot)) node.disconnectInput(slot);
     widget.value = taken;
     widget.callback?.(taken, app.canvas, node);
-    return { nodeId: node.id, widget: name, value: widget.value };
+    return { nodeId: idOf(node.id), widget: name, value: widget.value };
   };
 
   return {
     addNode: ({ nodeType, position }: declared.AddNode) =>
       change(() => {
         const node = create(nodeType, position);
-        return { nodeId: node.id, type: node.type, ...slotsOf(node), widgets: valuesOf(node) };
+        return { nodeId: idOf(node.id), type: node.type, ...slotsOf(node), widgets: valuesOf(node) };
       }),
 
     removeNode: ({ nodeId }: declared.RemoveNode) => {
@@ -179,7 +194,7 @@ function graphTools(app: ComfyApp): Named {
       if (wanted.fullFormat) return app.graph.serialize();
       return {
         nodes: app.graph.nodes.map((node) => ({
-          id: node.id,
+          id: idOf(node.id),
           type: node.type,
           ...(node.title && node.title !== node.type && { title: node.title }),
           ...(wanted.includeNodeDetails && { ...slotsOf(node), widgets: valuesOf(node) }),
@@ -189,13 +204,7 @@ function graphTools(app: ComfyApp): Named {
           }),
           ...(wanted.includeWidgetOptions && { widgetOptions: optionsOf(node) }),
         })),
-        links: links().map((link) => ({
-          source: link.origin_id,
-          sourceSlot: link.origin_slot,
-          target: link.target_id,
-          targetSlot: link.target_slot,
-          type: link.type,
-        })),
+        links: links(),
       };
     },
 
@@ -227,7 +236,7 @@ function graphTools(app: ComfyApp): Named {
     for (const [key, given] of Object.entries(workflow)) {
       const node = window.LiteGraph.createNode(given.class_type);
       if (!node) throw new CanvasError(`This ComfyUI has no node type ${given.class_type}.`);
-      if (/^\d+$/.test(key)) node.id = Number(key);
+      if (/^\d+$/.test(key)) node.id = typeof node.id === "string" ? key : Number(key);
       if (given._meta?.title) node.title = given._meta.title;
       app.graph.add(node);
       made.set(key, node);
@@ -244,6 +253,15 @@ function graphTools(app: ComfyApp): Named {
     }
     layOut([...made.values()], links());
   }
+}
+
+/** A link between two nodes, as the tools tell it. */
+interface Wire {
+  source: NodeId;
+  sourceSlot: number;
+  target: NodeId;
+  targetSlot: number;
+  type: string;
 }
 
 interface ApiNode {
@@ -407,7 +425,7 @@ function slotsOf(node: GraphNode) {
       slot,
       name: one.name,
       type: one.type,
-      ...(one.link != null && { link: one.link }),
+      ...(node.getInputLink(slot) && { link: node.getInputLink(slot)!.id }),
     })),
     outputs: (node.outputs ?? []).map((one, slot) => ({ slot, name: one.name, type: one.type })),
   };
@@ -462,6 +480,11 @@ function takenBy(widget: Widget, value: unknown, node: string): unknown {
   return value;
 }
 
+/** The number of a node, as the tools name it. */
+function idOf(id: NodeId): NodeId {
+  return typeof id === "string" && /^\d+$/.test(id) ? Number(id) : id;
+}
+
 function said(node: GraphNode): string {
   return `node ${node.id} (${node.type})`;
 }
@@ -477,16 +500,16 @@ function freePlace(nodes: GraphNode[]): [number, number] {
   return [right + 60, top];
 }
 
-function layOut(nodes: GraphNode[], links: { origin_id: number; target_id: number }[]): void {
-  const columns = new Map(nodes.map((one) => [one.id, 0]));
+function layOut(nodes: GraphNode[], links: Wire[]): void {
+  const columns = new Map(nodes.map((one) => [idOf(one.id), 0]));
   for (let round = 0; round < nodes.length; round++)
     for (const link of links) {
-      const wanted = (columns.get(link.origin_id) ?? 0) + 1;
-      if (wanted < nodes.length && wanted > (columns.get(link.target_id) ?? 0)) columns.set(link.target_id, wanted);
+      const wanted = (columns.get(link.source) ?? 0) + 1;
+      if (wanted < nodes.length && wanted > (columns.get(link.target) ?? 0)) columns.set(link.target, wanted);
     }
   const heights = new Map<number, number>();
   for (const node of nodes) {
-    const column = columns.get(node.id) ?? 0;
+    const column = columns.get(idOf(node.id)) ?? 0;
     const y = heights.get(column) ?? 80;
     node.pos = [60 + column * COLUMN, y];
     heights.set(column, y + node.size[1] + 70);

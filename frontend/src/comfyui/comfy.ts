@@ -1,10 +1,11 @@
-/** What this tab uses of ComfyUI's frontend, as it was seen in comfyui-frontend-package 1.27. */
+/** What this tab uses of ComfyUI's frontend, as it was seen in comfyui-frontend-package 1.27 and 1.58. */
+
+/** A number at first; newer frontends have the number's text. */
+export type NodeId = number | string;
 
 export interface Slot {
   name: string;
   type: string | number;
-  link?: number | null;
-  links?: number[] | null;
   widget?: { name: string };
 }
 
@@ -24,7 +25,7 @@ export interface Widget {
 }
 
 export interface GraphNode {
-  id: number;
+  id: NodeId;
   type: string;
   title: string;
   pos: [number, number];
@@ -34,19 +35,20 @@ export interface GraphNode {
   widgets?: Widget[];
   connect(slot: number, target: GraphNode, targetSlot: number): unknown;
   disconnectInput(slot: number): boolean;
+  getInputLink(slot: number): { id: number } | null | undefined;
 }
 
 interface Link {
-  origin_id: number;
+  origin_id: NodeId;
   origin_slot: number;
-  target_id: number;
+  target_id: NodeId;
   target_slot: number;
   type: string;
 }
 
 export interface Graph {
   nodes: GraphNode[];
-  getNodeById(id: number): GraphNode | null;
+  getNodeById(id: NodeId): GraphNode | null;
   add(node: GraphNode): void;
   remove(node: GraphNode): void;
   clear(): void;
