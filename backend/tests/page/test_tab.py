@@ -183,6 +183,26 @@ async def test_what_cannot_be_done_says_so_and_leaves_the_canvas(tab: Page, call
     assert after["links"] == before["links"]
 
 
+async def test_the_tab_has_comfyuis_colours_and_is_as_it_was_when_it_is_opened_again(
+    studio: tuple[ComfyUIWithFrontend, Service], tab: Page
+):
+    await say(tab, "hello")
+    await expect(tab.get_by_text("You said: hello")).to_be_visible()
+    await expect(tab.locator(".tab")).to_have_attribute("data-theme", "dark")
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    await tab.get_by_role("button", name=BUTTON).click()
+    await expect(tab.get_by_role("textbox", name="Message")).to_be_hidden()
+    await tab.evaluate("dispatchEvent(new Event('focus'))")
+    await tab.evaluate("window.app.extensionManager.setting.set('Comfy.ColorPalette', 'light')")
+    assert not [url for url in asked if url.startswith(studio[1].url)]  # a tab that is closed asks for nothing
+    await tab.get_by_role("button", name=BUTTON).click()
+    await expect(tab.get_by_text("You said: hello")).to_be_visible()
+    await expect(tab.locator(".tab")).to_have_attribute("data-theme", "light")
+    await tab.evaluate("window.app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
+    await expect(tab.locator(".tab")).to_have_attribute("data-theme", "dark")
+
+
 async def test_a_workflow_that_was_built_elsewhere_comes_to_an_empty_canvas(
     studio: tuple[ComfyUIWithFrontend, Service], start: Start, browser: Browser, tmp_path: Path
 ):

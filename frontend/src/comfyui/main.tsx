@@ -13,6 +13,20 @@ const URL_SETTING = "Atelier.Url";
 const TOKEN_SETTING = "Atelier.Token";
 const DEFAULT_URL = "http://127.0.0.1:8000";
 
+/** Have `root` in ComfyUI's colours, light or dark, whatever they become. Gives a function that ends it. */
+function followTheme(root: HTMLElement): () => void {
+  const follow = () => {
+    root.dataset.theme = getComputedStyle(document.body).colorScheme.includes("dark") ? "dark" : "light";
+  };
+  follow();
+  const observer = new MutationObserver(follow);
+  for (const element of [document.documentElement, document.body])
+    observer.observe(element, { attributeFilter: ["class", "style"] });
+  return () => observer.disconnect();
+}
+
+let close = () => {};
+
 app.registerExtension({
   name: "Atelier",
   settings: [
@@ -51,13 +65,19 @@ app.registerExtension({
         style.textContent = styles;
         const root = document.createElement("div");
         root.className = "tab";
-        root.dataset.theme = document.body.classList.contains("dark-theme") ? "dark" : "light";
         shadow.replaceChildren(style, root);
         // ComfyUI listens for keys on the whole page; what is written here is not meant for it.
         for (const type of ["keydown", "keyup", "keypress", "paste", "copy"])
           root.addEventListener(type, (event) => event.stopPropagation());
-        createRoot(root).render(<Tab app={app} address={address} />);
+        const drawn = createRoot(root);
+        drawn.render(<Tab app={app} address={address} />);
+        const unfollow = followTheme(root);
+        close = () => {
+          unfollow();
+          drawn.unmount();
+        };
       },
+      destroy: () => close(),
     });
   },
 });
