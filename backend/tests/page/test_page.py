@@ -85,6 +85,25 @@ async def test_an_answer_is_given_again(start: Start, upstream: Upstream, open_p
     await expect(page.get_by_text("2/2")).to_be_visible()
 
 
+async def test_who_says_something_else_instead_of_agreeing_is_answered(
+    start: Start, upstream: Upstream, open_page: Open
+):
+    service = await start(tool_approval={"multiply": "ask"})
+    page = await open_page(service)
+    upstream.calls(("c1", "multiply", '{"a": 12, "b": 34}'))
+    await say(page, "Multiply")
+    await expect(page.get_by_label("Tool multiply: Needs your approval")).to_be_visible()
+    await say(page, "Never mind")
+    await expect(answers(page).last).to_contain_text("You said: Never mind")
+    await expect(page.get_by_label("Tool multiply: Not run")).to_be_visible()
+    upstream.calls(("c2", "multiply", '{"a": 12, "b": 34}'))
+    await say(page, "Multiply again")
+    await expect(page.get_by_label("Tool multiply: Needs your approval")).to_be_visible()
+    await page.get_by_role("button", name="Stop", exact=True).click()
+    await expect(page.get_by_label("Tool multiply: Needs your approval")).to_be_hidden()
+    await expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+
+
 async def test_a_tool_that_needs_approval_asks(start: Start, upstream: Upstream, open_page: Open):
     service = await start(tool_approval={"multiply": "ask"})
     upstream.calls(("call_1", "multiply", '{"a": 6, "b": 7}'))

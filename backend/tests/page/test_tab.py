@@ -183,24 +183,72 @@ async def test_what_cannot_be_done_says_so_and_leaves_the_canvas(tab: Page, call
     assert after["links"] == before["links"]
 
 
-async def test_the_tab_has_comfyuis_colours_and_is_as_it_was_when_it_is_opened_again(
-    studio: tuple[ComfyUIWithFrontend, Service], tab: Page
-):
-    await say(tab, "hello")
-    await expect(tab.get_by_text("You said: hello")).to_be_visible()
+async def test_the_tab_has_comfyuis_colours(tab: Page):
     await expect(tab.locator(".tab")).to_have_attribute("data-theme", "dark")
-    asked: list[str] = []
-    tab.on("request", lambda request: asked.append(request.url))
+    await tab.evaluate("window.app.extensionManager.setting.set('Comfy.ColorPalette', 'light')")
+    await expect(tab.locator(".tab")).to_have_attribute("data-theme", "light")
+
+
+async def test_the_agent_works_on_while_the_tab_is_closed(
+    studio: tuple[ComfyUIWithFrontend, Service], tab: Page, call: Calls, upstream: Upstream
+):
+    comfyui, _ = studio
+    await draw(call)
+    comfyui.hold = asyncio.Event()
+    upstream.calls(("run", "executeWorkflow", "{}"))
+    upstream.says("There it is.")
+    await say(tab, "Run it")
+    await tab.get_by_text("executeWorkflow").wait_for()
     await tab.get_by_role("button", name=BUTTON).click()
     await expect(tab.get_by_role("textbox", name="Message")).to_be_hidden()
-    await tab.evaluate("dispatchEvent(new Event('focus'))")
-    await tab.evaluate("window.app.extensionManager.setting.set('Comfy.ColorPalette', 'light')")
-    assert not [url for url in asked if url.startswith(studio[1].url)]  # a tab that is closed asks for nothing
+    comfyui.hold.set()
+    async with asyncio.timeout(30):
+        while upstream.requests[-1]["messages"][-1].get("tool_call_id") != "run":
+            await tab.evaluate("new Promise(requestAnimationFrame)")
     await tab.get_by_role("button", name=BUTTON).click()
-    await expect(tab.get_by_text("You said: hello")).to_be_visible()
-    await expect(tab.locator(".tab")).to_have_attribute("data-theme", "light")
-    await tab.evaluate("window.app.extensionManager.setting.set('Comfy.ColorPalette', 'dark')")
-    await expect(tab.locator(".tab")).to_have_attribute("data-theme", "dark")
+    await expect(tab.get_by_text("There it is.")).to_be_visible()
+    assert '"success"' in upstream.requests[-1]["messages"][-1]["content"]
+    assert len(comfyui.prompts) == 1
+
+
+async def test_a_call_that_the_page_was_loaded_anew_in_is_answered(
+    studio: tuple[ComfyUIWithFrontend, Service], tab: Page, call: Calls, upstream: Upstream
+):
+    comfyui, _ = studio
+    await draw(call)
+    comfyui.hold = asyncio.Event()
+    upstream.calls(("run", "executeWorkflow", "{}"))
+    upstream.says("I had better look.")
+    await say(tab, "Run it")
+    await tab.get_by_text("executeWorkflow").wait_for()
+    await tab.reload()
+    await tab.get_by_role("button", name=BUTTON).click(timeout=START)
+    await expect(tab.get_by_text("I had better look.")).to_be_visible()
+    assert "Whether it was done is not known" in upstream.requests[-1]["messages"][-1]["content"]
+    comfyui.hold.set()
+
+
+async def test_a_call_that_runs_too_long_is_stopped(
+    studio: tuple[ComfyUIWithFrontend, Service], tab: Page, call: Calls, upstream: Upstream
+):
+    comfyui, _ = studio
+    await draw(call)
+    comfyui.hold = asyncio.Event()
+    upstream.calls(("run", "executeWorkflow", "{}"))
+    await say(tab, "Run it")
+    await tab.get_by_label("Tool executeWorkflow: Waits for the program that runs it").wait_for()
+    await tab.get_by_role("button", name="Stop", exact=True).click()
+    await tab.get_by_label("Tool executeWorkflow: Failed").wait_for()
+    comfyui.hold.set()
+    await say(tab, "Leave it")
+    await expect(tab.get_by_text("You said: Leave it")).to_be_visible()
+
+
+async def draw(call: Calls) -> None:
+    """A workflow that can be run."""
+    image = await call("addNode", nodeType="EmptyImage")
+    save = await call("addNode", nodeType="SaveImage")
+    await call("connectNodes", sourceNodeId=image["nodeId"], sourceSlot=0, targetNodeId=save["nodeId"], targetSlot=0)
 
 
 async def test_a_workflow_that_was_built_elsewhere_comes_to_an_empty_canvas(

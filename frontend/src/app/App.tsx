@@ -93,11 +93,12 @@ export function App() {
   }, [list.refresh]);
 
   // The list may leave out the conversation that is open: it is searched, or shows others only.
+  const begun = useRef(new Set<string>());
   const [opened, setOpened] = useState<ConversationData | null>(null);
   useEffect(() => {
     const listed = list.items.find((one) => one.id === shown.id);
     setOpened((now) => listed ?? (now?.id === shown.id ? now : null));
-    if (listed || list.isLoading || location.hash === "") return;
+    if (listed || list.isLoading || (shown.isNew && !begun.current.has(shown.id))) return;
     let isCurrent = true;
     api.conversation(shown.id).then(
       (found) => isCurrent && setOpened(found),
@@ -106,7 +107,14 @@ export function App() {
     return () => {
       isCurrent = false;
     };
-  }, [list.items, list.isLoading, shown.id]);
+  }, [list.items, list.isLoading, shown]);
+  const onTurn = useCallback(
+    (id: string) => {
+      begun.current.add(id);
+      list.refresh();
+    },
+    [list.refresh],
+  );
 
   const title = opened?.title ?? null;
   useEffect(() => {
@@ -202,7 +210,7 @@ export function App() {
           model={known}
           onModel={chooseModel}
           onStored={onStored}
-          onTurn={list.refresh}
+          onTurn={onTurn}
           onCommand={onCommand}
           onMissing={() => {
             notify("There is no such conversation.", { isError: true });

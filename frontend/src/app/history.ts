@@ -19,6 +19,30 @@ export interface Metadata {
 export type ChatMessage = UIMessage<Metadata>;
 type Part = ChatMessage["parts"][number];
 
+/** The calls of a message that nobody has answered, by what they wait for. */
+function openCalls(message: ChatMessage | undefined, state: "input-available" | "approval-requested"): OpenCall[] {
+  if (message?.role !== "assistant") return [];
+  return message.parts.flatMap((part) => {
+    if (!("toolCallId" in part) || part.state !== state) return [];
+    return [{ id: part.toolCallId, name: part.type.replace(/^tool-/, "") }];
+  });
+}
+
+interface OpenCall {
+  id: string;
+  name: string;
+}
+
+/** The calls of a message that a program has to run, such as the one where this page is. */
+export function callsForPrograms(message: ChatMessage | undefined): OpenCall[] {
+  return openCalls(message, "input-available");
+}
+
+/** Whether a message has calls that the user has not agreed to yet. */
+export function asksForApproval(message: ChatMessage | undefined): boolean {
+  return openCalls(message, "approval-requested").length > 0;
+}
+
 /**
  * The messages of a stretch of history, oldest first.
  *

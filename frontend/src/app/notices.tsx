@@ -1,6 +1,7 @@
 /** Short notices at the edge of the page, some with a way back. */
 import { X } from "lucide-react";
 import { useSyncExternalStore } from "react";
+import { messageOf } from "./errors";
 import { newId } from "./ids";
 
 interface Notice {
@@ -40,7 +41,7 @@ export function notify(text: string, options: Options = {}): () => void {
 
 /** Tell what went wrong. */
 export function complain(error: unknown): void {
-  notify(error instanceof Error ? error.message : String(error), { isError: true });
+  notify(messageOf(error), { isError: true });
 }
 
 export function Notices() {

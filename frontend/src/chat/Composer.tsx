@@ -20,12 +20,15 @@ interface Props {
   skills: { slug: string; name: string; description: string }[];
   onSkill: (slug: string) => void;
   isRunning: boolean;
+  /** Whether the turn waits for somebody: one can stop it, or say something else. */
+  isWaiting: boolean;
   onStop: () => void;
 }
 
 export function Composer(props: Props) {
   const aui = useAui();
   const text = useAuiState((state) => state.composer.text);
+  const isEmpty = useAuiState((state) => state.composer.isEmpty);
   const [chosen, setChosen] = useState(0);
   const [isDismissed, setIsDismissed] = useState(false);
   const sent = useRef<string | null>(props.idea?.id ?? null);
@@ -166,7 +169,7 @@ export function Composer(props: Props) {
           </ComposerPrimitive.AddAttachment>
           <ModelPicker models={props.models} model={props.model} onModel={props.onModel} />
           <span className="space" />
-          {props.isRunning ? (
+          {props.isRunning || (props.isWaiting && isEmpty) ? (
             <button type="button" className="send" onClick={props.onStop} aria-label="Stop">
               <Square size={15} fill="currentColor" />
             </button>

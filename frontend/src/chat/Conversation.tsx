@@ -6,7 +6,8 @@ import { lastAssistantMessageIsCompleteWithApprovalResponses, lastAssistantMessa
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { api, ServiceError, type Conversation as ConversationData, type Model, type StoredMessage } from "../app/api";
 import { doubt } from "../app/connection";
-import { toChatMessages, type ChatMessage } from "../app/history";
+import { asksForApproval, callsForPrograms, toChatMessages, type ChatMessage } from "../app/history";
+import { messageOf } from "../app/errors";
 import { complain } from "../app/notices";
 import { attachments } from "./attachments";
 import { ChatProvider, type ChatContext } from "./chat";
@@ -18,6 +19,11 @@ import { useOthers } from "./useOthers";
 
 const PAGE = 60;
 const THROTTLE = 60;
+
+/** Marks calls that this page has begun to run. */
+const BEGUN = "atelier.call.";
+const CUT_OFF =
+  "The page was loaded anew while this ran. Whether it was done is not known: look with getWorkflowInfo before you go on.";
 
 /** Messages whose turn was taken up again because a step began anew. */
 const begunAnew = new Set<string>();
@@ -66,6 +72,7 @@ export function Conversation(props: Props) {
   const [failed, setFailed] = useState<string | null>(null);
   const [generation, setGeneration] = useState(0);
   const [resets, setResets] = useState(0);
+  const reload = useCallback(() => setGeneration((n) => n + 1), []);
 
   useEffect(() => {
     if (props.isNew && generation === 0) return;
@@ -81,7 +88,7 @@ export function Conversation(props: Props) {
       .catch((error: unknown) => {
         if (!isCurrent) return;
         if (error instanceof ServiceError && error.status === 404) props.onMissing();
-        else setFailed(error instanceof Error ? error.message : String(error));
+        else setFailed(messageOf(error));
         doubt();
       });
     return () => {
@@ -93,11 +100,11 @@ export function Conversation(props: Props) {
     return (
       <div className="thread-state" role="alert">
         <p>{failed}</p>
-        <button onClick={() => setGeneration((n) => n + 1)}>Try again</button>
+        <button onClick={reload}>Try again</button>
       </div>
     );
   if (!loaded) return <div className="thread-state" aria-busy="true" aria-label="The conversation is being read" />;
-  return <Open key={resets} {...props} loaded={loaded} reload={() => setGeneration((n) => n + 1)} />;
+  return <Open key={resets} {...props} loaded={loaded} reload={reload} />;
 }
 
 async function load(id: string, clientTools: string[]): Promise<Loaded> {
@@ -129,7 +136,7 @@ function wholeTurns(items: StoredMessage[], cursor: string | null): { kept: Stor
 }
 
 function Open(props: Props & { loaded: Loaded; reload: () => void }) {
-  const { id, loaded, clientTools, onTurn, onStored } = props;
+  const { id, loaded, clientTools, onTurn, onStored, reload } = props;
   const choices = useRef<Choices>({ model: null, skill: null, clientTools: [] });
   choices.current.model = props.model;
   choices.current.clientTools = clientTools?.names ?? [];
@@ -146,6 +153,9 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
   const [picture, setPicture] = useState<string | null>(null);
   const [before, setBefore] = useState(loaded.before);
 
+  const fail = (tool: string, toolCallId: string, errorText: string) =>
+    chatRef.current?.addToolOutput({ state: "output-error", tool, toolCallId, errorText } as never);
+
   const chat = useChat<ChatMessage>({
     id,
     messages: loaded.messages,
@@ -158,16 +168,14 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
     onToolCall: ({ toolCall }) => {
       if (!clientTools?.names.includes(toolCall.toolName)) return;
       const { toolName: tool, toolCallId } = toolCall;
-      clientTools.run(tool, toolCall.input).then(
-        (output) => void chatRef.current?.addToolOutput({ tool, toolCallId, output } as never),
-        (error: unknown) =>
-          void chatRef.current?.addToolOutput({
-            state: "output-error",
-            tool,
-            toolCallId,
-            errorText: error instanceof Error ? error.message : String(error),
-          } as never),
-      );
+      sessionStorage.setItem(BEGUN + toolCallId, "");
+      clientTools
+        .run(tool, toolCall.input)
+        .then(
+          (output) => chatRef.current?.addToolOutput({ tool, toolCallId, output } as never),
+          (error: unknown) => fail(tool, toolCallId, messageOf(error)),
+        )
+        .finally(() => sessionStorage.removeItem(BEGUN + toolCallId));
     },
     onData: (part) => {
       // A step began anew: what was streamed of it is void. The stream is taken up again from the beginning, once.
@@ -175,18 +183,26 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
       const { messageId } = part.data as { messageId: string };
       if (begunAnew.has(messageId)) return;
       begunAnew.add(messageId);
-      props.reload();
+      reload();
     },
     onError: (error) => {
       if (error instanceof TypeError) doubt();
     },
     onFinish: () => {
       onTurn(id);
-      if (branches.current) props.reload();
+      if (branches.current) reload();
       else others.settle();
     },
   });
   chatRef.current = chat;
+  const last = chat.messages.at(-1);
+  const isWaiting = chat.status === "ready" && (asksForApproval(last) || callsForPrograms(last).length > 0);
+
+  // A call that this page had begun before it was loaded anew is answered all the same: the turn goes on.
+  useEffect(() => {
+    for (const { id: callId, name } of callsForPrograms(loaded.messages.at(-1)))
+      if (sessionStorage.getItem(BEGUN + callId) !== null) void fail(name, callId, CUT_OFF);
+  }, [loaded]);
 
   useEffect(() => {
     if (chat.status === "submitted") {
@@ -198,12 +214,14 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
 
   const stop = useCallback(async () => {
     try {
+      const isFollowed = chatRef.current?.status !== "ready";
       await api.stop(id);
+      if (!isFollowed) reload();
     } catch (error) {
       await chatRef.current?.stop();
       complain(error);
     }
-  }, [id]);
+  }, [id, reload]);
 
   const runtime = useAISDKRuntime(
     useMemo(() => ({ ...chat, stop }), [chat, stop]),
@@ -217,7 +235,7 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
   const others = useOthers(id, loaded.isRunning ? null : loaded.conversation, loaded.newest, {
     shows: (messageId) => chat.messages.some((one) => one.id === messageId),
     isIdle: () => runtime.thread.composer.getState().isEmpty,
-    reload: props.reload,
+    reload,
     onMissing: props.onMissing,
   });
 
@@ -244,7 +262,7 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
       branches.current = true;
       void chat.regenerate(messageId === undefined ? {} : { messageId });
     },
-    reload: props.reload,
+    reload,
     showPicture: setPicture,
   };
   return (
@@ -261,6 +279,7 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
           skills={props.skills}
           onSkill={(slug) => (choices.current.skill = slug)}
           isRunning={chat.status === "submitted" || chat.status === "streaming"}
+          isWaiting={isWaiting}
           onStop={() => void stop()}
         />
         {picture !== null && (

@@ -110,7 +110,7 @@ function stateOf(part: CallPart | undefined, isBusy: boolean, isLast: boolean): 
     case "output-denied":
       return "denied";
     case "approval-requested":
-      return "asking";
+      return isLast ? "asking" : "stopped";
     case "approval-responded":
       return part.approval?.approved ? "running" : "denied";
     default:

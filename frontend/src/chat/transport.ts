@@ -1,8 +1,8 @@
 /** The AI SDK wire to the service: only what is new is sent, since the stored history is the truth. */
 import { DefaultChatTransport } from "ai";
-import { addressOf, credentials, failure } from "../app/api";
+import { addressOf, api, credentials, failure } from "../app/api";
 import { doubt } from "../app/connection";
-import type { ChatMessage } from "../app/history";
+import { asksForApproval, type ChatMessage } from "../app/history";
 
 /** What the next request says beside the message, read when it is sent. */
 export interface Choices {
@@ -26,7 +26,10 @@ export function makeTransport(choices: () => Choices): DefaultChatTransport<Chat
         throw error;
       }
     },
-    prepareSendMessagesRequest: ({ id, messages, trigger, messageId }) => {
+    prepareSendMessagesRequest: async ({ id, messages, trigger, messageId }) => {
+      // Who says something else instead of answering a question does not wait behind it.
+      if (trigger === "submit-message" && messages.at(-1)?.role === "user" && asksForApproval(messages.at(-2)))
+        await api.stop(id);
       const { model, skill, clientTools } = choices();
       return {
         body: {

@@ -359,7 +359,10 @@ async function execute(app: ComfyApp, patience: number | null): Promise<unknown>
   try {
     for (;;) {
       const heard = new Promise<void>((resolve) => (wake = resolve));
-      const history = (await (await app.api.fetchApi(`/history/${promptId}`)).json()) as Record<string, Ended>;
+      const answer = await app.api.fetchApi(`/history/${promptId}`).catch(() => {
+        throw new CanvasError("The connection to ComfyUI was lost while this ran. Whether it was done is not known.");
+      });
+      const history = (await answer.json()) as Record<string, Ended>;
       const ended = history[promptId];
       if (ended) return outcome(app, promptId, ended);
       if (Date.now() > deadline) {

@@ -25,7 +25,35 @@ function followTheme(root: HTMLElement): () => void {
   return () => observer.disconnect();
 }
 
-let close = () => {};
+/** What is shown of the service, and at which address; it lives on while the tab is closed, since the agent may be at work. */
+let shown: { host: HTMLElement; address: string; token: string; end: () => void } | null = null;
+
+function show(address: string, token: string): HTMLElement {
+  if (shown?.address === address && shown.token === token) return shown.host;
+  shown?.end();
+  useService(address, token || null);
+  const host = document.createElement("div");
+  host.style.height = "100%";
+  // Its own tree of styles: neither side's reach into the other's.
+  const shadow = host.attachShadow({ mode: "open" });
+  const style = document.createElement("style");
+  style.textContent = styles;
+  const root = document.createElement("div");
+  root.className = "tab";
+  shadow.append(style, root);
+  // ComfyUI listens for keys on the whole page; what is written here is not meant for it.
+  for (const type of ["keydown", "keyup", "keypress", "paste", "copy"])
+    root.addEventListener(type, (event) => event.stopPropagation());
+  const drawn = createRoot(root);
+  drawn.render(<Tab app={app} address={address} />);
+  const unfollow = followTheme(root);
+  const end = () => {
+    unfollow();
+    drawn.unmount();
+  };
+  shown = { host, address, token, end };
+  return host;
+}
 
 app.registerExtension({
   name: "Atelier",
@@ -57,27 +85,9 @@ app.registerExtension({
       render(element: HTMLElement) {
         const address = String(app.extensionManager.setting.get(URL_SETTING) || DEFAULT_URL);
         const token = String(app.extensionManager.setting.get(TOKEN_SETTING) || "");
-        useService(address, token || null);
         element.style.height = "100%";
-        // Its own tree of styles: neither side's reach into the other's.
-        const shadow = element.shadowRoot ?? element.attachShadow({ mode: "open" });
-        const style = document.createElement("style");
-        style.textContent = styles;
-        const root = document.createElement("div");
-        root.className = "tab";
-        shadow.replaceChildren(style, root);
-        // ComfyUI listens for keys on the whole page; what is written here is not meant for it.
-        for (const type of ["keydown", "keyup", "keypress", "paste", "copy"])
-          root.addEventListener(type, (event) => event.stopPropagation());
-        const drawn = createRoot(root);
-        drawn.render(<Tab app={app} address={address} />);
-        const unfollow = followTheme(root);
-        close = () => {
-          unfollow();
-          drawn.unmount();
-        };
+        element.replaceChildren(show(address, token));
       },
-      destroy: () => close(),
     });
   },
 });

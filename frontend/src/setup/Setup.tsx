@@ -2,6 +2,7 @@
 import { KeyRound } from "lucide-react";
 import { useState } from "react";
 import { api, type Models } from "../app/api";
+import { messageOf } from "../app/errors";
 
 const IDEAS = ["What can you do here?", "What is 17 times 23?", "Explain how a sampler turns noise into a picture."];
 
@@ -66,7 +67,7 @@ function KeyForm({
       if (stored.error) setProblem(stored.error);
       else onModels(await api.models());
     } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
+      setProblem(messageOf(error));
     } finally {
       setIsBusy(false);
     }

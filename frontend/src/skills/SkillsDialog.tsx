@@ -3,6 +3,7 @@ import { Download, Plus, Trash2, Upload } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import { api, type Skill } from "../app/api";
 import { Dialog } from "../app/Dialog";
+import { messageOf } from "../app/errors";
 import { complain } from "../app/notices";
 
 const EMPTY: Skill = { slug: "", name: "", description: "", instructions: "", built_in: false };
@@ -29,7 +30,7 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
       await read();
       setEdited(done ?? null);
     } catch (error) {
-      setProblem(error instanceof Error ? error.message : String(error));
+      setProblem(messageOf(error));
     }
   };
 
