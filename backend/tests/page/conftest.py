@@ -94,6 +94,7 @@ async def open_page(browser: Browser, watch: Watch) -> AsyncIterator[Open]:
 
 
 async def say(page: Page, text: str) -> None:
-    """Write a message and send it."""
+    """Write a message and send it, once the answer before it has ended."""
     await page.get_by_role("textbox", name="Message").fill(text)
+    await expect(page.get_by_role("button", name="Send", exact=True)).to_be_enabled()
     await page.keyboard.press("Enter")
