@@ -193,15 +193,11 @@ async def test_the_agent_works_on_while_the_tab_is_closed(
     studio: tuple[ComfyUIWithFrontend, Service], tab: Page, call: Calls, upstream: Upstream
 ):
     comfyui, _ = studio
-    await draw(call)
-    comfyui.hold = asyncio.Event()
-    upstream.calls(("run", "executeWorkflow", "{}"))
+    hold = await begin_to_run(comfyui, tab, call, upstream)
     upstream.says("There it is.")
-    await say(tab, "Run it")
-    await tab.get_by_text("executeWorkflow").wait_for()
     await tab.get_by_role("button", name=BUTTON).click()
     await expect(tab.get_by_role("textbox", name="Message")).to_be_hidden()
-    comfyui.hold.set()
+    hold.set()
     async with asyncio.timeout(30):
         while upstream.requests[-1]["messages"][-1].get("tool_call_id") != "run":
             await tab.evaluate("new Promise(requestAnimationFrame)")
@@ -214,41 +210,37 @@ async def test_the_agent_works_on_while_the_tab_is_closed(
 async def test_a_call_that_the_page_was_loaded_anew_in_is_answered(
     studio: tuple[ComfyUIWithFrontend, Service], tab: Page, call: Calls, upstream: Upstream
 ):
-    comfyui, _ = studio
-    await draw(call)
-    comfyui.hold = asyncio.Event()
-    upstream.calls(("run", "executeWorkflow", "{}"))
+    hold = await begin_to_run(studio[0], tab, call, upstream)
     upstream.says("I had better look.")
-    await say(tab, "Run it")
-    await tab.get_by_text("executeWorkflow").wait_for()
     await tab.reload()
     await tab.get_by_role("button", name=BUTTON).click(timeout=START)
     await expect(tab.get_by_text("I had better look.")).to_be_visible()
     assert "Whether it was done is not known" in upstream.requests[-1]["messages"][-1]["content"]
-    comfyui.hold.set()
+    hold.set()
 
 
 async def test_a_call_that_runs_too_long_is_stopped(
     studio: tuple[ComfyUIWithFrontend, Service], tab: Page, call: Calls, upstream: Upstream
 ):
-    comfyui, _ = studio
-    await draw(call)
-    comfyui.hold = asyncio.Event()
-    upstream.calls(("run", "executeWorkflow", "{}"))
-    await say(tab, "Run it")
+    hold = await begin_to_run(studio[0], tab, call, upstream)
     await tab.get_by_label("Tool executeWorkflow: Waits for the program that runs it").wait_for()
     await tab.get_by_role("button", name="Stop", exact=True).click()
     await tab.get_by_label("Tool executeWorkflow: Failed").wait_for()
-    comfyui.hold.set()
+    hold.set()
     await say(tab, "Leave it")
     await expect(tab.get_by_text("You said: Leave it")).to_be_visible()
 
 
-async def draw(call: Calls) -> None:
-    """A workflow that can be run."""
+async def begin_to_run(comfyui: ComfyUIWithFrontend, tab: Page, call: Calls, upstream: Upstream) -> asyncio.Event:
+    """A workflow that the model has run, and that ends when the event is set."""
     image = await call("addNode", nodeType="EmptyImage")
     save = await call("addNode", nodeType="SaveImage")
     await call("connectNodes", sourceNodeId=image["nodeId"], sourceSlot=0, targetNodeId=save["nodeId"], targetSlot=0)
+    comfyui.hold = asyncio.Event()
+    upstream.calls(("run", "executeWorkflow", "{}"))
+    await say(tab, "Run it")
+    await tab.get_by_text("executeWorkflow").wait_for()
+    return comfyui.hold
 
 
 async def test_a_workflow_that_was_built_elsewhere_comes_to_an_empty_canvas(

@@ -1,7 +1,7 @@
 """ComfyUI's node types, as its `/object_info` tells of them, for those who build workflows.
 
 A node's inputs are its sockets, in the order in which they are declared, and after them its widgets, which can be linked too;
-that is the order of the slots on ComfyUI's canvas (seen with comfyui-frontend-package 1.27).
+that is the order of the slots on ComfyUI's canvas (seen with comfyui-frontend-package 1.27 and 1.58).
 """
 
 from collections.abc import Iterator, Mapping
