@@ -274,12 +274,22 @@ async def test_what_is_said_elsewhere_is_shown_when_one_comes_back(start: Start,
     await expect(answers(here)).to_contain_text(["You said: first", "You said: second"])
 
     # What is being written stays as it is, and all is there once it is sent.
+    await here.get_by_role("button", name="Edit and send again").first.click()
+    await here.get_by_role("textbox", name="Edit the message").fill("half an edit")
+    await say(there, "a word between")
+    await expect(answers(there)).to_have_count(3)
+    async with here.expect_response("**/api/conversations/*"):
+        await here.evaluate("dispatchEvent(new Event('focus'))")
+    await expect(here.get_by_role("textbox", name="Edit the message")).to_have_value("half an edit")
+    await here.get_by_role("button", name="Cancel").click()
     await here.get_by_role("textbox", name="Message").fill("fourth")
     await say(there, "third")
-    await expect(answers(there)).to_have_count(3)
+    await expect(answers(there)).to_have_count(4)
     await here.evaluate("dispatchEvent(new Event('focus'))")
     await here.get_by_role("button", name="Send", exact=True).click()
-    await expect(answers(here)).to_contain_text([f"You said: {n}" for n in ("first", "second", "third", "fourth")])
+    await expect(answers(here)).to_contain_text(
+        [f"You said: {n}" for n in ("first", "second", "a word between", "third", "fourth")]
+    )
 
     async with service.http() as http:
         await http.delete(f"/api/conversations/{here.url.partition('#')[2]}")

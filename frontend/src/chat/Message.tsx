@@ -63,7 +63,14 @@ export const UserMessage = memo(function UserMessage() {
 function Edit({ text, onCancel, onSave }: { text: string; onCancel: () => void; onSave: (text: string) => void }) {
   const [changed, setChanged] = useState(text);
   const input = useRef<HTMLTextAreaElement>(null);
+  const { edits } = useChatContext();
   useEffect(() => input.current?.focus(), []);
+  useEffect(() => {
+    edits.current += 1;
+    return () => {
+      edits.current -= 1;
+    };
+  }, [edits]);
   return (
     <form
       className="edit"
