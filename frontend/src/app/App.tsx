@@ -170,7 +170,10 @@ export function App() {
         current={shown.id}
         onOpen={open}
         onNew={() => open(null)}
-        onSkills={() => setDialog("skills")}
+        onSkills={() => {
+          setShowsList(false);
+          setDialog("skills");
+        }}
       />
       <button className="shade" tabIndex={-1} aria-hidden="true" onClick={() => setShowsList(false)} />
       <main>
