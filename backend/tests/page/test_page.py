@@ -273,6 +273,24 @@ async def test_what_is_said_elsewhere_is_shown_when_one_comes_back(start: Start,
     await here.evaluate("dispatchEvent(new Event('focus'))")
     await expect(answers(here)).to_contain_text(["You said: first", "You said: second"])
 
+    # Who reads what is older is left there.
+    async with service.http() as http:
+        long = {"messages": [{"role": ["user", "assistant"][n % 2], "content": f"number {n}"} for n in range(60)]}
+        made = (await http.post("/api/conversations/import", json=long)).json()
+        far = await open_page(service, f"/#{made['id']}")
+        await expect(far.get_by_text("number 59")).to_be_in_viewport()
+        await far.get_by_role("log").hover()
+        await far.mouse.wheel(0, -3000)
+        jump = far.get_by_role("button", name="To the newest message")
+        await expect(jump).to_be_visible()
+        await http.post(f"/api/conversations/{made['id']}/messages", json={"content": "from a program"})
+        async with far.expect_response("**/api/conversations/*"):
+            await far.evaluate("dispatchEvent(new Event('focus'))")
+        await jump.click()
+        await expect(far.get_by_text("number 59")).to_be_in_viewport()
+        await far.evaluate("dispatchEvent(new Event('focus'))")
+        await expect(far.get_by_text("You said: from a program")).to_be_in_viewport()
+
     # What is being written stays as it is, and all is there once it is sent.
     await here.get_by_role("button", name="Edit and send again").first.click()
     await here.get_by_role("textbox", name="Edit the message").fill("half an edit")

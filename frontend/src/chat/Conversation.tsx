@@ -150,6 +150,7 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
   /** Whether the turn that runs is on a new branch: the ids of its messages are the service's to give. */
   const branches = useRef(false);
   const chatRef = useRef<UseChatHelpers<ChatMessage> | null>(null);
+  const isAtEnd = useRef(true);
   const edits = useRef(0);
   const [picture, setPicture] = useState<string | null>(null);
   const [before, setBefore] = useState(loaded.before);
@@ -235,7 +236,7 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
 
   const others = useOthers(id, loaded.isRunning ? null : loaded.conversation, loaded.newest, {
     shows: (messageId) => chat.messages.some((one) => one.id === messageId),
-    isIdle: () => edits.current === 0 && runtime.thread.composer.getState().isEmpty,
+    isIdle: () => isAtEnd.current && edits.current === 0 && runtime.thread.composer.getState().isEmpty,
     reload,
     onMissing: props.onMissing,
   });
@@ -259,6 +260,7 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
       branches.current = true;
       void chat.sendMessage({ parts, messageId });
     },
+    isAtEnd,
     edits,
     answerAgain: (messageId) => {
       branches.current = true;

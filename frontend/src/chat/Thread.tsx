@@ -19,7 +19,7 @@ function restOf(element: HTMLElement): number {
 }
 
 export function Thread({ empty }: { empty: ReactNode }) {
-  const { chat, loadOlder } = useChatContext();
+  const { chat, loadOlder, isAtEnd } = useChatContext();
   const aui = useAui();
   const length = useAuiState((state) => state.thread.messages.length);
   const firstId = useAuiState((state) => state.thread.messages[0]?.id);
@@ -32,7 +32,6 @@ export function Thread({ empty }: { empty: ReactNode }) {
     .messages.map((one) => one.id);
   const viewport = useRef<HTMLDivElement>(null);
   const list = useRef<VirtualizerHandle>(null);
-  const isAtEnd = useRef(true);
   const last = useRef({ top: 0, height: 0 });
   const touched = useRef(-MOMENTUM);
   const isHeld = useRef(false);
@@ -44,7 +43,7 @@ export function Thread({ empty }: { empty: ReactNode }) {
     if (!element) return;
     isAtEnd.current = true;
     element.scrollTop = element.scrollHeight;
-  }, []);
+  }, [isAtEnd]);
 
   const offerJump = useCallback(() => {
     const element = viewport.current;
@@ -65,14 +64,14 @@ export function Thread({ empty }: { empty: ReactNode }) {
     });
     observer.observe(content);
     return () => observer.disconnect();
-  }, [toEnd, offerJump]);
+  }, [toEnd, offerJump, isAtEnd]);
 
   useEffect(() => {
     if (chat.status === "submitted") {
       isAtEnd.current = true;
       toEnd();
     }
-  }, [chat.status, toEnd]);
+  }, [chat.status, toEnd, isAtEnd]);
 
   const onTouch = () => {
     touched.current = performance.now();

@@ -12,6 +12,8 @@ export interface ChatContext {
   loadOlder: (() => Promise<void>) | null;
   /** Put another message in the place of one of the user's, on a branch of its own. */
   edit: (messageId: string, parts: ChatMessage["parts"]) => void;
+  /** Whether the reader follows the end of the conversation, and has not scrolled away from it. */
+  isAtEnd: { current: boolean };
   /** How many messages are being edited now. */
   edits: { current: number };
   /** Have a turn of the agent's run again, on a branch of its own; the missing one where none is named. */

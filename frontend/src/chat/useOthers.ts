@@ -10,7 +10,7 @@ const PAGE = 60;
 interface Reader {
   /** Whether a message is shown here. */
   shows: (messageId: string) => boolean;
-  /** Whether nothing is being written that reading the conversation anew would lose. */
+  /** Whether nobody is disturbed when the conversation is read anew: nothing is being written, nothing older is being read. */
   isIdle: () => boolean;
   reload: () => void;
   onMissing: () => void;
@@ -46,7 +46,7 @@ export function useOthers(id: string, known: Conversation | null, seq: number, r
       if (before === null || document.visibilityState !== "visible") return;
       try {
         const now = placeOf(await api.conversation(id));
-        // What is being written is not disturbed: what is missing comes when it is sent.
+        // Else what is missing comes later, at the latest when something is sent.
         if (place.current === before && now !== before && latest.current.isIdle()) latest.current.reload();
       } catch (error) {
         if (error instanceof ServiceError && error.status === 404) latest.current.onMissing();
