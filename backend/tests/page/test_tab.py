@@ -222,9 +222,14 @@ async def test_a_call_that_the_page_was_loaded_anew_in_is_answered(
 async def test_a_call_that_runs_too_long_is_stopped(
     studio: tuple[ComfyUIWithFrontend, Service], tab: Page, call: Calls, upstream: Upstream
 ):
-    hold = await begin_to_run(studio[0], tab, call, upstream)
+    comfyui, _ = studio
+    hold = await begin_to_run(comfyui, tab, call, upstream)
     await tab.get_by_label("Tool executeWorkflow: Waits for the program that runs it").wait_for()
-    await tab.get_by_role("button", name="Stop", exact=True).click()
+    async with asyncio.timeout(30):
+        while not comfyui.prompts:
+            await tab.evaluate("new Promise(requestAnimationFrame)")
+        await tab.get_by_role("button", name="Stop", exact=True).click()
+        await comfyui.has_interrupted.wait()
     await tab.get_by_label("Tool executeWorkflow: Failed").wait_for()
     hold.set()
     await say(tab, "Leave it")

@@ -32,6 +32,8 @@ const begunAnew = new Set<string>();
 export interface ClientTools {
   names: string[];
   run: (name: string, input: unknown) => Promise<unknown>;
+  /** End what runs: the turn was stopped. */
+  stop: () => Promise<void>;
 }
 
 interface Props {
@@ -73,17 +75,21 @@ export function Conversation(props: Props) {
   const [generation, setGeneration] = useState(0);
   const [resets, setResets] = useState(0);
   const reload = useCallback(() => setGeneration((n) => n + 1), []);
+  const turns = useRef({ begun: 0, isOutdated: false });
 
   useEffect(() => {
     if (props.isNew && generation === 0) return;
     let isCurrent = true;
     setFailed(null);
+    const { begun } = turns.current;
     load(props.id, props.clientTools?.names ?? [])
       .then((found) => {
-        if (isCurrent) {
-          setLoaded(found);
-          setResets(generation);
-        }
+        if (!isCurrent) return;
+        // What was read does not have a turn that was begun since: it is read again behind that one.
+        turns.current.isOutdated = turns.current.begun !== begun;
+        if (turns.current.isOutdated) return;
+        setLoaded(found);
+        setResets(generation);
       })
       .catch((error: unknown) => {
         if (!isCurrent) return;
@@ -104,7 +110,7 @@ export function Conversation(props: Props) {
       </div>
     );
   if (!loaded) return <div className="thread-state" aria-busy="true" aria-label="The conversation is being read" />;
-  return <Open key={resets} {...props} loaded={loaded} reload={reload} />;
+  return <Open key={resets} {...props} loaded={loaded} reload={reload} turns={turns} />;
 }
 
 async function load(id: string, clientTools: string[]): Promise<Loaded> {
@@ -135,8 +141,15 @@ function wholeTurns(items: StoredMessage[], cursor: string | null): { kept: Stor
   return { kept, before: kept[0]?.seq ?? null };
 }
 
-function Open(props: Props & { loaded: Loaded; reload: () => void }) {
-  const { id, loaded, clientTools, onTurn, onStored, reload } = props;
+interface OpenProps extends Props {
+  loaded: Loaded;
+  reload: () => void;
+  /** How many turns were begun here, and whether there is more to read than is shown. */
+  turns: { current: { begun: number; isOutdated: boolean } };
+}
+
+function Open(props: OpenProps) {
+  const { id, loaded, clientTools, onTurn, onStored, reload, turns } = props;
   const choices = useRef<Choices>({ model: null, skill: null, clientTools: [] });
   choices.current.model = props.model;
   choices.current.clientTools = clientTools?.names ?? [];
@@ -155,8 +168,12 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
   const [picture, setPicture] = useState<string | null>(null);
   const [before, setBefore] = useState(loaded.before);
 
-  const fail = (tool: string, toolCallId: string, errorText: string) =>
-    chatRef.current?.addToolOutput({ state: "output-error", tool, toolCallId, errorText } as never);
+  /** Whether the turn was stopped while it waited for calls that run here: nobody waits for them any more. */
+  const isStopped = useRef(false);
+  const answer = async (tool: string, toolCallId: string, result: { output: unknown } | { errorText: string }) => {
+    const state = "errorText" in result ? "output-error" : "output-available";
+    if (!isStopped.current) await chatRef.current?.addToolOutput({ state, tool, toolCallId, ...result } as never);
+  };
 
   const chat = useChat<ChatMessage>({
     id,
@@ -174,8 +191,8 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
       clientTools
         .run(tool, toolCall.input)
         .then(
-          (output) => chatRef.current?.addToolOutput({ tool, toolCallId, output } as never),
-          (error: unknown) => fail(tool, toolCallId, messageOf(error)),
+          (output) => answer(tool, toolCallId, { output }),
+          (error: unknown) => answer(tool, toolCallId, { errorText: messageOf(error) }),
         )
         .finally(() => sessionStorage.removeItem(BEGUN + toolCallId));
     },
@@ -192,7 +209,7 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
     },
     onFinish: () => {
       onTurn(id);
-      if (branches.current) reload();
+      if (branches.current || turns.current.isOutdated) reload();
       else others.settle();
     },
   });
@@ -203,27 +220,30 @@ function Open(props: Props & { loaded: Loaded; reload: () => void }) {
   // A call that this page had begun before it was loaded anew is answered all the same: the turn goes on.
   useEffect(() => {
     for (const { id: callId, name } of callsForPrograms(loaded.messages.at(-1)))
-      if (sessionStorage.getItem(BEGUN + callId) !== null) void fail(name, callId, CUT_OFF);
+      if (sessionStorage.getItem(BEGUN + callId) !== null) void answer(name, callId, { errorText: CUT_OFF });
   }, [loaded]);
 
   useEffect(() => {
     if (chat.status === "submitted") {
+      turns.current.begun += 1;
       others.begin();
       onStored();
     }
     if (chat.status === "streaming") onTurn(id);
-  }, [chat.status, id, onStored, onTurn]);
+  }, [chat.status, id, onStored, onTurn, turns]);
 
   const stop = useCallback(async () => {
     try {
       const isFollowed = chatRef.current?.status !== "ready";
+      isStopped.current = !isFollowed;
       await api.stop(id);
+      await clientTools?.stop();
       if (!isFollowed) reload();
     } catch (error) {
       await chatRef.current?.stop();
       complain(error);
     }
-  }, [id, reload]);
+  }, [id, reload, clientTools]);
 
   const runtime = useAISDKRuntime(
     useMemo(() => ({ ...chat, stop }), [chat, stop]),

@@ -20,8 +20,10 @@ export class CanvasError extends Error {}
 export function canvasTools(app: ComfyApp): {
   names: string[];
   run: (name: string, input: unknown) => Promise<unknown>;
+  stop: () => Promise<void>;
 } {
-  const tools: Named = { ...graphTools(app), ...environmentTools(app) };
+  const prompts = new Set<string>();
+  const tools: Named = { ...graphTools(app, prompts), ...environmentTools(app) };
   const schemas: Record<string, z.ZodType> = { ...declared.graphTools, ...declared.environmentTools };
   return {
     names: Object.keys(tools),
@@ -38,6 +40,9 @@ export function canvasTools(app: ComfyApp): {
       }
       return storable(await tool(parsed.data as never));
     },
+    stop: async () => {
+      await Promise.all([...prompts].map((promptId) => app.api.interrupt(promptId)));
+    },
   };
 }
 
@@ -50,7 +55,8 @@ function storable(value: unknown): unknown {
   return value;
 }
 
-function graphTools(app: ComfyApp): Named {
+/** @param prompts the ids of the workflows that run. */
+function graphTools(app: ComfyApp, prompts: Set<string>): Named {
   /** Make a change whole or not at all, and one step to undo. */
   const change = <T>(work: () => T): T => {
     const before = app.graph.serialize();
@@ -208,7 +214,7 @@ function graphTools(app: ComfyApp): Named {
       };
     },
 
-    executeWorkflow: ({ timeout }: declared.ExecuteWorkflow) => execute(app, timeout ?? null),
+    executeWorkflow: ({ timeout }: declared.ExecuteWorkflow) => execute(app, prompts, timeout ?? null),
 
     applyWorkflowJson: ({ workflow }: declared.ApplyWorkflowJson) => {
       const given = isRecord(workflow.prompt) ? workflow.prompt : workflow;
@@ -343,7 +349,7 @@ function kindsOf(inputs: Record<string, unknown>): Record<string, string> {
 }
 
 /** Run what is on the canvas, and wait for its end. */
-async function execute(app: ComfyApp, patience: number | null): Promise<unknown> {
+async function execute(app: ComfyApp, prompts: Set<string>, patience: number | null): Promise<unknown> {
   const prompt = await app.graphToPrompt();
   let promptId: string;
   try {
@@ -355,15 +361,12 @@ async function execute(app: ComfyApp, patience: number | null): Promise<unknown>
   const hear = () => wake();
   const ends = ["execution_success", "execution_error", "execution_interrupted"];
   for (const end of ends) app.api.addEventListener(end, hear);
+  prompts.add(promptId);
   const deadline = patience === null ? Infinity : Date.now() + patience * 1000;
   try {
     for (;;) {
       const heard = new Promise<void>((resolve) => (wake = resolve));
-      const answer = await app.api.fetchApi(`/history/${promptId}`).catch(() => {
-        throw new CanvasError("The connection to ComfyUI was lost while this ran. Whether it was done is not known.");
-      });
-      const history = (await answer.json()) as Record<string, Ended>;
-      const ended = history[promptId];
+      const ended = await endOf(app, promptId);
       if (ended) return outcome(app, promptId, ended);
       if (Date.now() > deadline) {
         await app.api.interrupt(promptId);
@@ -374,7 +377,18 @@ async function execute(app: ComfyApp, patience: number | null): Promise<unknown>
       await Promise.race([heard, new Promise((resolve) => setTimeout(resolve, 1000))]);
     }
   } finally {
+    prompts.delete(promptId);
     for (const end of ends) app.api.removeEventListener(end, hear);
+  }
+}
+
+/** How a run ended, as ComfyUI's history has it; undefined where it goes on. */
+async function endOf(app: ComfyApp, promptId: string): Promise<Ended | undefined> {
+  try {
+    const answer = await app.api.fetchApi(`/history/${promptId}`);
+    return ((await answer.json()) as Record<string, Ended>)[promptId];
+  } catch {
+    throw new CanvasError("The connection to ComfyUI was lost while this ran. Whether it was done is not known.");
   }
 }
 
