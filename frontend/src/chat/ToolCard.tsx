@@ -10,7 +10,7 @@ import {
   Workflow,
   Wrench,
 } from "lucide-react";
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Picture } from "../app/Picture";
 import { useChatContext } from "./chat";
 import { Code } from "./Markdown";
@@ -151,14 +151,27 @@ function ProgressBar({ progress, total, text, preview }: Progress) {
   );
 }
 
-/** What was written so far as the reason of a refusal: a message that is drawn anew must not lose it. */
+/** What was written so far as the reasons of refusals: a message that is drawn anew, even at that moment, must not lose it. */
 const reasons = new Map<string, string>();
+const listeners = new Set<() => void>();
+
+function write(approvalId: string, reason: string): void {
+  reasons.set(approvalId, reason);
+  for (const listener of listeners) listener();
+}
+
+function subscribe(listener: () => void): () => void {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
 
 function Question({ approvalId, name }: { approvalId: string; name: string }) {
   const { chat } = useChatContext();
-  const [reason, setReason] = useState(reasons.get(approvalId) ?? "");
-  const answer = (approved: boolean) =>
-    void chat.addToolApprovalResponse({ id: approvalId, approved, ...(reason.trim() && { reason: reason.trim() }) });
+  const reason = useSyncExternalStore(subscribe, () => reasons.get(approvalId) ?? "");
+  const answer = (approved: boolean) => {
+    const said = reasons.get(approvalId)?.trim();
+    void chat.addToolApprovalResponse({ id: approvalId, approved, ...(said && { reason: said }) });
+  };
   return (
     <div className="question" role="group" aria-label={`May ${name} run?`}>
       <p>May this tool run?</p>
@@ -167,10 +180,7 @@ function Question({ approvalId, name }: { approvalId: string; name: string }) {
         placeholder="Reason, if you refuse (the model reads it)"
         value={reason}
         maxLength={1000}
-        onChange={(event) => {
-          reasons.set(approvalId, event.target.value);
-          setReason(event.target.value);
-        }}
+        onChange={(event) => write(approvalId, event.target.value)}
       />
       <button className="primary" onClick={() => answer(true)}>
         Allow
