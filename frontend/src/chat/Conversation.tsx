@@ -153,12 +153,17 @@ function Open(props: OpenProps) {
   const choices = useRef<Choices>({ model: null, skill: null, clientTools: [] });
   choices.current.model = props.model;
   choices.current.clientTools = clientTools?.names ?? [];
+  const sent = useRef(new Set<string>());
+  const onSend = useRef((_: ChatMessage[]) => {});
   const [transport] = useState(() =>
-    makeTransport(() => {
-      const now = choices.current;
-      choices.current = { ...now, skill: null };
-      return now;
-    }),
+    makeTransport(
+      () => {
+        const now = choices.current;
+        choices.current = { ...now, skill: null };
+        return now;
+      },
+      (messages) => onSend.current(messages),
+    ),
   );
   /** Whether the turn that runs is on a new branch: the ids of its messages are the service's to give. */
   const branches = useRef(false);
@@ -224,13 +229,9 @@ function Open(props: OpenProps) {
   }, [loaded]);
 
   useEffect(() => {
-    if (chat.status === "submitted") {
-      turns.current.begun += 1;
-      others.begin();
-      onStored();
-    }
+    if (chat.status === "submitted") onStored();
     if (chat.status === "streaming") onTurn(id);
-  }, [chat.status, id, onStored, onTurn, turns]);
+  }, [chat.status, id, onStored, onTurn]);
 
   const stop = useCallback(async () => {
     try {
@@ -255,11 +256,17 @@ function Open(props: OpenProps) {
   );
 
   const others = useOthers(id, loaded.isRunning ? null : loaded.conversation, loaded.newest, {
-    shows: (messageId) => chat.messages.some((one) => one.id === messageId),
+    shows: (messageId) => sent.current.has(messageId) || chat.messages.some((one) => one.id === messageId),
     isIdle: () => isAtEnd.current && edits.current === 0 && runtime.thread.composer.getState().isEmpty,
     reload,
     onMissing: props.onMissing,
   });
+
+  onSend.current = (messages) => {
+    turns.current.begun += 1;
+    others.begin();
+    for (const one of messages) sent.current.add(one.id);
+  };
 
   const loadOlder = useMemo(() => {
     if (before === null) return null;

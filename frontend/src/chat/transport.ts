@@ -11,8 +11,15 @@ export interface Choices {
   clientTools: string[];
 }
 
-/** The transport of one page or tab. */
-export function makeTransport(choices: () => Choices): DefaultChatTransport<ChatMessage> {
+/**
+ * The transport of one page or tab.
+ *
+ * @param onSend is told of the messages, the newest included, at once when one is sent.
+ */
+export function makeTransport(
+  choices: () => Choices,
+  onSend: (messages: ChatMessage[]) => void,
+): DefaultChatTransport<ChatMessage> {
   return new DefaultChatTransport<ChatMessage>({
     api: addressOf("/api/chat"),
     headers: credentials,
@@ -27,6 +34,7 @@ export function makeTransport(choices: () => Choices): DefaultChatTransport<Chat
       }
     },
     prepareSendMessagesRequest: async ({ id, messages, trigger, messageId }) => {
+      onSend(messages);
       // Who says something else instead of answering a question does not wait behind it.
       if (trigger === "submit-message" && messages.at(-1)?.role === "user" && asksForApproval(messages.at(-2)))
         await api.stop(id);
