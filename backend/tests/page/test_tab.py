@@ -226,8 +226,6 @@ async def test_a_call_that_runs_too_long_is_stopped(
     hold = await begin_to_run(comfyui, tab, call, upstream)
     await tab.get_by_label("Tool executeWorkflow: Waits for the program that runs it").wait_for()
     async with asyncio.timeout(30):
-        while not comfyui.prompts:
-            await tab.evaluate("new Promise(requestAnimationFrame)")
         await tab.get_by_role("button", name="Stop", exact=True).click()
         await comfyui.has_interrupted.wait()
     await tab.get_by_label("Tool executeWorkflow: Failed").wait_for()
@@ -245,6 +243,9 @@ async def begin_to_run(comfyui: ComfyUIWithFrontend, tab: Page, call: Calls, ups
     upstream.calls(("run", "executeWorkflow", "{}"))
     await say(tab, "Run it")
     await tab.get_by_text("executeWorkflow").wait_for()
+    async with asyncio.timeout(30):
+        while not comfyui.prompts:
+            await tab.evaluate("new Promise(requestAnimationFrame)")
     return comfyui.hold
 
 
