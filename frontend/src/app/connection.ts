@@ -1,6 +1,7 @@
 /** Whether the service answers: asked every few seconds while the page is seen, and at once when a request fails. */
 import { useEffect, useSyncExternalStore } from "react";
 import { api } from "./api";
+import { Store } from "./store";
 
 const CALM = 15_000;
 const WORRIED = 1_000;
@@ -11,15 +12,9 @@ interface State {
   returns: number;
 }
 
-let state: State = { reachable: true, returns: 0 };
+const state = new Store<State>({ reachable: true, returns: 0 });
 let timer: ReturnType<typeof setTimeout> | undefined;
 let asking = false;
-const listeners = new Set<() => void>();
-
-function set(next: State): void {
-  state = next;
-  for (const listener of listeners) listener();
-}
 
 async function ask(): Promise<void> {
   if (asking) return;
@@ -27,23 +22,20 @@ async function ask(): Promise<void> {
   clearTimeout(timer);
   try {
     await api.alive();
-    if (!state.reachable) set({ reachable: true, returns: state.returns + 1 });
+    const { reachable, returns } = state.get();
+    if (!reachable) state.set({ reachable: true, returns: returns + 1 });
   } catch {
-    if (state.reachable) set({ ...state, reachable: false });
+    const now = state.get();
+    if (now.reachable) state.set({ ...now, reachable: false });
   } finally {
     asking = false;
-    timer = setTimeout(() => void ask(), state.reachable ? CALM : WORRIED);
+    timer = setTimeout(() => void ask(), state.get().reachable ? CALM : WORRIED);
   }
 }
 
 /** Look at once whether the service is there: something failed. */
 export function doubt(): void {
   void ask();
-}
-
-function subscribe(listener: () => void): () => void {
-  listeners.add(listener);
-  return () => listeners.delete(listener);
 }
 
 /** Whether the service answers, and how often it has come back. */
@@ -63,5 +55,5 @@ export function useConnection(): State {
       document.removeEventListener("visibilitychange", look);
     };
   }, []);
-  return useSyncExternalStore(subscribe, () => state);
+  return useSyncExternalStore(state.subscribe, state.get);
 }

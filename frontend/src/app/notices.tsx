@@ -3,6 +3,7 @@ import { X } from "lucide-react";
 import { useSyncExternalStore } from "react";
 import { messageOf } from "./errors";
 import { newId } from "./ids";
+import { Store } from "./store";
 
 interface Notice {
   id: string;
@@ -11,12 +12,10 @@ interface Notice {
   undo?: () => void;
 }
 
-let notices: Notice[] = [];
-const listeners = new Set<() => void>();
+const notices = new Store<Notice[]>([]);
 
-function set(next: Notice[]): void {
-  notices = next;
-  for (const listener of listeners) listener();
+function remove(id: string): void {
+  notices.set(notices.get().filter((one) => one.id !== id));
 }
 
 export const UNDO_SECONDS = 7;
@@ -33,10 +32,10 @@ interface Options {
 export function notify(text: string, options: Options = {}): () => void {
   const notice: Notice = { id: newId(), text, isError: options.isError ?? false };
   if (options.undo) notice.undo = options.undo;
-  const remove = () => set(notices.filter((one) => one.id !== notice.id));
-  set([...notices.slice(-3), notice]);
-  if (!options.stays) setTimeout(remove, UNDO_SECONDS * 1000);
-  return remove;
+  const end = () => remove(notice.id);
+  notices.set([...notices.get().slice(-3), notice]);
+  if (!options.stays) setTimeout(end, UNDO_SECONDS * 1000);
+  return end;
 }
 
 /** Tell what went wrong. */
@@ -45,13 +44,7 @@ export function complain(error: unknown): void {
 }
 
 export function Notices() {
-  const shown = useSyncExternalStore(
-    (listener) => {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
-    () => notices,
-  );
+  const shown = useSyncExternalStore(notices.subscribe, notices.get);
   return (
     <div className="notices" role="status" aria-live="polite">
       {shown.map((notice) => (
@@ -61,17 +54,13 @@ export function Notices() {
             <button
               onClick={() => {
                 notice.undo?.();
-                set(notices.filter((one) => one.id !== notice.id));
+                remove(notice.id);
               }}
             >
               Undo
             </button>
           )}
-          <button
-            className="icon"
-            aria-label="Dismiss"
-            onClick={() => set(notices.filter((one) => one.id !== notice.id))}
-          >
+          <button className="icon" aria-label="Dismiss" onClick={() => remove(notice.id)}>
             <X size={16} />
           </button>
         </div>

@@ -219,6 +219,7 @@ function Open(props: OpenProps) {
     },
   });
   chatRef.current = chat;
+  const isBusy = chat.status === "submitted" || chat.status === "streaming";
   const last = chat.messages.at(-1);
   const isWaiting = chat.status === "ready" && (asksForApproval(last) || callsForPrograms(last).length > 0);
 
@@ -281,6 +282,7 @@ function Open(props: OpenProps) {
   const context: ChatContext = {
     id,
     chat,
+    isBusy,
     models: props.models,
     loadOlder,
     edit: (messageId, parts) => {
@@ -309,7 +311,7 @@ function Open(props: OpenProps) {
           onCommand={props.onCommand}
           skills={props.skills}
           onSkill={(slug) => (choices.current.skill = slug)}
-          isRunning={chat.status === "submitted" || chat.status === "streaming"}
+          isRunning={isBusy}
           isWaiting={isWaiting}
           onStop={() => void stop()}
         />

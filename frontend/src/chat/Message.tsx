@@ -4,7 +4,7 @@ import { Brain, Check, ChevronLeft, ChevronRight, Copy, FileText, Pencil, Refres
 import { memo, useEffect, useRef, useState } from "react";
 import { addressOf, api, type StoredMessage } from "../app/api";
 import { Picture } from "../app/Picture";
-import type { ChatMessage } from "../app/history";
+import { asksForApproval, type ChatMessage } from "../app/history";
 import { complain } from "../app/notices";
 import { useChatContext } from "./chat";
 import { Markdown } from "./Markdown";
@@ -19,12 +19,11 @@ function useMessage(): ChatMessage | undefined {
 
 export const UserMessage = memo(function UserMessage() {
   const message = useMessage();
-  const { chat, edit } = useChatContext();
+  const { isBusy, edit } = useChatContext();
   const [isEdited, setIsEdited] = useState(false);
   if (!message) return null;
   const text = message.parts.map((part) => (part.type === "text" ? part.text : "")).join("");
   const files = message.parts.filter((part) => part.type === "file");
-  const isBusy = chat.status === "submitted" || chat.status === "streaming";
   return (
     <MessagePrimitive.Root className="message user" aria-label="You">
       {isEdited ? (
@@ -107,16 +106,14 @@ function Edit({ text, onCancel, onSave }: { text: string; onCancel: () => void; 
 
 export const AssistantMessage = memo(function AssistantMessage() {
   const message = useMessage();
-  const { chat, models, answerAgain } = useChatContext();
+  const { isBusy, models, answerAgain } = useChatContext();
   const isLast = useAuiState((state) => state.message.isLast);
-  const isBusy = chat.status === "submitted" || chat.status === "streaming";
   const isRunning = isLast && isBusy;
   const text =
     message?.parts
       .flatMap((part) => (part.type === "text" ? [part.text] : []))
       .join("\n\n")
       .trim() ?? "";
-  const waits = message?.parts.some((part) => "state" in part && part.state === "approval-requested") ?? false;
   const metadata = message?.metadata;
   const price = models.find((model) => model.id === metadata?.model);
   return (
@@ -130,7 +127,7 @@ export const AssistantMessage = memo(function AssistantMessage() {
           tools: { Override: ToolCard },
         }}
       />
-      {!isRunning && !waits && message && (
+      {!isRunning && message && !asksForApproval(message) && (
         <div className="actions">
           <Branches message={message} />
           {text && <CopyButton text={text} />}
@@ -188,8 +185,8 @@ function ReasoningPart({ text }: { text: string }) {
 }
 
 function Waiting() {
-  const { chat } = useChatContext();
-  if (chat.status !== "submitted" && chat.status !== "streaming") return null;
+  const { isBusy } = useChatContext();
+  if (!isBusy) return null;
   return (
     <span className="dots" role="img" aria-label="The answer is on its way">
       <i />
@@ -254,10 +251,9 @@ function CopyButton({ text }: { text: string }) {
 
 /** Arrows between the messages that stand in one's place on other branches. */
 function Branches({ message }: { message: ChatMessage }) {
-  const { id, chat, reload } = useChatContext();
+  const { id, isBusy, reload } = useChatContext();
   const [others, setOthers] = useState<StoredMessage[]>([]);
   const count = message.metadata?.siblings ?? 1;
-  const isBusy = chat.status === "submitted" || chat.status === "streaming";
   useEffect(() => {
     if (count < 2) return;
     let isCurrent = true;

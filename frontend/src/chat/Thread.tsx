@@ -67,11 +67,8 @@ export function Thread({ empty }: { empty: ReactNode }) {
   }, [toEnd, offerJump, isAtEnd]);
 
   useEffect(() => {
-    if (chat.status === "submitted") {
-      isAtEnd.current = true;
-      toEnd();
-    }
-  }, [chat.status, toEnd, isAtEnd]);
+    if (chat.status === "submitted") toEnd();
+  }, [chat.status, toEnd]);
 
   const onTouch = () => {
     touched.current = performance.now();

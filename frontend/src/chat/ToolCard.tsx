@@ -12,6 +12,7 @@ import {
 } from "lucide-react";
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
 import { Picture } from "../app/Picture";
+import { Store } from "../app/store";
 import { useChatContext } from "./chat";
 import { Code } from "./Markdown";
 
@@ -45,12 +46,12 @@ const STATES = {
 } as const;
 
 export function ToolCard({ toolName, toolCallId, args }: ToolCallMessagePartProps) {
-  const { chat, showPicture } = useChatContext();
+  const { chat, isBusy, showPicture } = useChatContext();
   const message = chat.messages.findLast((one) => one.parts.some((part) => isCall(part, toolCallId)));
   const part = message?.parts.find((one) => isCall(one, toolCallId)) as CallPart | undefined;
   const isLast = message !== undefined && message === chat.messages.at(-1);
-  const isBusy = isLast && (chat.status === "submitted" || chat.status === "streaming");
-  const state = stateOf(part, isBusy, isLast);
+  const runs = isLast && isBusy;
+  const state = stateOf(part, runs, isLast);
   const took = useTook(state === "running", message?.metadata?.took?.[toolCallId]);
   const { label, Icon } = STATES[state];
   const input = part?.input ?? args;
@@ -101,10 +102,10 @@ function isCall(part: { type: string }, id: string): boolean {
   return "toolCallId" in part && part.toolCallId === id;
 }
 
-function stateOf(part: CallPart | undefined, isBusy: boolean, isLast: boolean): keyof typeof STATES {
+function stateOf(part: CallPart | undefined, runs: boolean, isLast: boolean): keyof typeof STATES {
   switch (part?.state) {
     case "output-available":
-      return part.preliminary ? (isBusy ? "running" : "stopped") : "done";
+      return part.preliminary ? (runs ? "running" : "stopped") : "done";
     case "output-error":
       return "failed";
     case "output-denied":
@@ -114,7 +115,7 @@ function stateOf(part: CallPart | undefined, isBusy: boolean, isLast: boolean): 
     case "approval-responded":
       return part.approval?.approved ? "running" : "denied";
     default:
-      return isBusy ? "running" : isLast ? "elsewhere" : "stopped";
+      return runs ? "running" : isLast ? "elsewhere" : "stopped";
   }
 }
 
@@ -152,24 +153,13 @@ function ProgressBar({ progress, total, text, preview }: Progress) {
 }
 
 /** What was written so far as the reasons of refusals: a message that is drawn anew, even at that moment, must not lose it. */
-const reasons = new Map<string, string>();
-const listeners = new Set<() => void>();
-
-function write(approvalId: string, reason: string): void {
-  reasons.set(approvalId, reason);
-  for (const listener of listeners) listener();
-}
-
-function subscribe(listener: () => void): () => void {
-  listeners.add(listener);
-  return () => listeners.delete(listener);
-}
+const reasons = new Store<Record<string, string>>({});
 
 function Question({ approvalId, name }: { approvalId: string; name: string }) {
   const { chat } = useChatContext();
-  const reason = useSyncExternalStore(subscribe, () => reasons.get(approvalId) ?? "");
+  const reason = useSyncExternalStore(reasons.subscribe, () => reasons.get()[approvalId] ?? "");
   const answer = (approved: boolean) => {
-    const said = reasons.get(approvalId)?.trim();
+    const said = reasons.get()[approvalId]?.trim();
     void chat.addToolApprovalResponse({ id: approvalId, approved, ...(said && { reason: said }) });
   };
   return (
@@ -180,7 +170,7 @@ function Question({ approvalId, name }: { approvalId: string; name: string }) {
         placeholder="Reason, if you refuse (the model reads it)"
         value={reason}
         maxLength={1000}
-        onChange={(event) => write(approvalId, event.target.value)}
+        onChange={(event) => reasons.set({ ...reasons.get(), [approvalId]: event.target.value })}
       />
       <button className="primary" onClick={() => answer(true)}>
         Allow

@@ -7,6 +7,8 @@ import type { ChatMessage } from "../app/history";
 export interface ChatContext {
   id: string;
   chat: UseChatHelpers<ChatMessage>;
+  /** Whether a turn runs that is followed here. */
+  isBusy: boolean;
   models: Model[];
   /** Puts the page of history before the oldest one; null where there is none. */
   loadOlder: (() => Promise<void>) | null;
