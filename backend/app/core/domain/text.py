@@ -41,6 +41,22 @@ def check_text(text: str, where: str) -> str:
     return text
 
 
+def is_deeper_than(value: Any, depth: int) -> bool:
+    """Whether lists and objects in `value` are nested more than `depth` deep. It does not recurse."""
+    level: list[Any] = [value]
+    for _ in range(depth + 1):
+        level = [
+            item
+            for one in level
+            if isinstance(one, dict | list)
+            for item in (one.values() if isinstance(one, dict) else one)  # pyright: ignore[reportUnknownVariableType]
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def check_json(value: Any, where: str, depth: int = MAX_DEPTH) -> Any:
     """`value` unchanged if every store and wire takes it as it is, or `InvalidFrame` that names the place in `where`."""
     if isinstance(value, str):
