@@ -1,8 +1,10 @@
-"""Make `backend/app/adapters/outbound/llm_providers/models.json` anew from the model table of a LiteLLM release.
+"""Write `backend/app/adapters/outbound/llm_providers/models.json` from the model table of a LiteLLM release.
 
 That table (MIT licence, BerriAI/litellm) names the page of the provider that each entry was read from. Usage:
 
     pip download --no-deps litellm && python scripts/model_facts.py litellm-*.whl
+
+`make models-check` downloads the newest release, reports what changed, and leaves the new table in place.
 """
 
 import sys
@@ -26,6 +28,14 @@ PROVIDERS = {
     "groq": "groq",
 }
 FLAGS = {"supports_function_calling": "tools", "supports_vision": "images", "supports_reasoning": "reasoning"}
+LIMITS = {
+    "supports_pdf_input": "pdf",
+    "supports_sampling_params": "sampling",
+    "supports_forced_tool_use": "forced_tools",
+    "supports_adaptive_thinking": "adaptive_thinking",
+}
+"""Kept only where the table says something: silence is not a no."""
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 SIZES = {"max_input_tokens": "context_tokens", "max_output_tokens": "output_tokens"}
 PRICES = {"input_cost_per_token": "input_price", "output_cost_per_token": "output_price"}
 
@@ -39,7 +49,25 @@ def facts(entry: dict[str, Any]) -> dict[str, Any]:
     kept |= {
         ours: round(entry[theirs] * 1_000_000, 6) for theirs, ours in PRICES.items() if entry.get(theirs) is not None
     }
+    kept |= {ours: bool(entry[theirs]) for theirs, ours in LIMITS.items() if entry.get(theirs) is not None}
+    if (levels := efforts(entry)) is not None:
+        kept["efforts"] = levels
+    if retires := entry.get("deprecation_date"):
+        kept["retires"] = retires
+        if successor := entry.get("successor_model"):
+            kept["successor"] = successor.rpartition("/")[2]
     return kept
+
+
+def efforts(entry: dict[str, Any]) -> list[str] | None:
+    """The reasoning efforts that a model takes; None where the table does not say."""
+    if listed := entry.get("reasoning_effort_levels"):
+        return listed
+    flags = {level: entry.get(f"supports_{level}_reasoning_effort") for level in EFFORTS}
+    if all(flag is None for flag in flags.values()):
+        return None
+    usual = ("low", "medium", "high")
+    return [level for level in EFFORTS if (flags[level] if flags[level] is not None else level in usual)]
 
 
 def main(wheel: str) -> None:
@@ -56,8 +84,21 @@ def main(wheel: str) -> None:
         found[f"{provider}@{model}"] = facts(entry)
     # Pictures are priced by size, as models of names with a size in them.
     found = {name: what for name, what in found.items() if "/" not in name or what != {"chat": False}}
+    report(orjson.loads(TARGET.read_bytes()), found)
     lines = [f"  {orjson.dumps(name).decode()}: {orjson.dumps(found[name]).decode()}" for name in sorted(found)]
     TARGET.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def report(old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Print which models came, went or changed."""
+    for name in sorted(old.keys() | new.keys()):
+        before, after = old.get(name), new.get(name)
+        if before is None:
+            print(f"+ {name}")
+        elif after is None:
+            print(f"- {name}")
+        elif changed := {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}:
+            print(f"~ {name}: " + ", ".join(f"{k} {before.get(k)} -> {after.get(k)}" for k in sorted(changed)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
     reply = get_completion([{"role": "user", "content": "Hello"}], "mistral@mistral-small-latest")
     print(reply.content)
-    for delta in stream_completion([{"role": "user", "content": "Hello"}], "openai@gpt-4o-mini", tools=[…]):
+    for delta in stream_completion([{"role": "user", "content": "Hello"}], "openai@gpt-6-luna", tools=[…]):
         print(delta.content or "", end="")
 
 Messages, tools and `tool_choice` are OpenAI's, whoever the provider is. Keys come from the settings (README), or from

@@ -177,6 +177,9 @@ export interface Model {
   context_tokens?: number;
   input_price?: number;
   output_price?: number;
+  retires?: string;
+  retires_soon?: boolean;
+  successor?: string;
 }
 
 export interface Provider {

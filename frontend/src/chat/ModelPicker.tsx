@@ -99,6 +99,9 @@ export function ModelPicker({
                       {one.reasoning && <Brain size={13} aria-label="reasons" />}
                       {one.context_tokens !== undefined && ` ${Math.round(one.context_tokens / 1000)}k`}
                       {one.input_price !== undefined && ` $${one.input_price}/$${one.output_price ?? "?"}`}
+                      {one.retires_soon && (
+                        <em title={one.successor && `Use ${one.successor} instead`}> retires {one.retires}</em>
+                      )}
                     </small>
                   </button>
                 ))}

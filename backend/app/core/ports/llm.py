@@ -1,6 +1,7 @@
 """What the application asks of language models."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -15,6 +16,13 @@ class ModelFacts(BaseModel):
         output_tokens: how long an answer can be.
         input_price, output_price: US dollars for a million tokens.
         reasoning: whether it thinks before it answers.
+        pdf: whether it reads PDF files.
+        sampling: whether it accepts `temperature` and `top_p`.
+        forced_tools: whether it can be made to call a tool.
+        adaptive_thinking: whether it decides by itself how long it thinks (Claude).
+        efforts: the reasoning efforts it accepts.
+        retires: the day its provider shuts it down.
+        successor: the model that its provider recommends instead.
     """
 
     chat: bool | None = None
@@ -25,6 +33,13 @@ class ModelFacts(BaseModel):
     output_tokens: int | None = None
     input_price: float | None = None
     output_price: float | None = None
+    pdf: bool | None = None
+    sampling: bool | None = None
+    forced_tools: bool | None = None
+    adaptive_thinking: bool | None = None
+    efforts: list[str] | None = None
+    retires: date | None = None
+    successor: str | None = None
 
 
 class ModelInfo(ModelFacts):
@@ -33,12 +48,14 @@ class ModelInfo(ModelFacts):
     Attributes:
         id: `provider@model`, the name that requests use.
         default: whether it answers where none is named.
+        retires_soon: whether it retires within the next 90 days.
     """
 
     id: str
     provider: str
     name: str
     default: bool = False
+    retires_soon: bool = False
 
 
 class ProviderInfo(BaseModel):

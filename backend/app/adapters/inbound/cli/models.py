@@ -37,7 +37,7 @@ def run(provider: str | None, data_dir: Path | None, as_json: bool) -> int:
 
 def _print(models: list[ModelInfo], as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps([model.model_dump(exclude_none=True) for model in models]) + "\n")
+        sys.stdout.write(json.dumps([model.model_dump(mode="json", exclude_none=True) for model in models]) + "\n")
         return
     if not sys.stdout.isatty():
         sys.stdout.write("".join(f"{model.id}\n" for model in models))
@@ -45,6 +45,8 @@ def _print(models: list[ModelInfo], as_json: bool) -> None:
     table = Table("model", "tools", "images", "context", "$ / M in", "$ / M out", box=None)
     for model in models:
         name = f"{model.id}  (default)" if model.default else model.id
+        if model.retires_soon:
+            name += f"  (retires {model.retires})"
         context = f"{model.context_tokens:,}" if model.context_tokens else ""
         table.add_row(
             name, _can(model.tools), _can(model.images), context, _price(model.input_price), _price(model.output_price)

@@ -43,7 +43,7 @@ def parse(body: bytes) -> Request:
         raise InvalidParameter("body", "must be a JSON object.")
     request = cast("Request", document)
     if not isinstance(request.get("model"), str) or not request["model"]:
-        raise InvalidParameter("model", "name a model, for example 'openai@gpt-4o-mini' or 'atelier'.")
+        raise InvalidParameter("model", "name a model, for example 'openai@gpt-6-luna' or 'atelier'.")
     _check_messages(request.get("messages"))
     for name in ("stream", "parallel_tool_calls"):
         if not isinstance(request.get(name, False), bool | None):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, TimeLimits
-from app.adapters.outbound.llm_providers.facts import FactBook
+from app.adapters.outbound.llm_providers.facts import FactBook, is_retired, retires_soon
 from app.adapters.outbound.llm_providers.keys import ProviderKeys, all_providers
 from app.adapters.outbound.llm_providers.listing import list_models
 from app.adapters.outbound.llm_providers.providers import PROVIDERS, Provider, Wire
@@ -49,6 +49,7 @@ class ModelCatalog:
         self._lists: dict[str, tuple[float, list[str], str | None]] = {}
         for model in [self.default, *settings.model_fallbacks]:
             self.check(model)
+            self._warn_of_retirement(model)
 
     @property
     def default(self) -> str:
@@ -56,7 +57,7 @@ class ModelCatalog:
         if self._settings.default_model is not None:
             return self._settings.default_model
         ready = (row for row in self._rows.values() if self._is_set_up(row))
-        return next((f"{row.id}@{row.model}" for row in ready), DEMO)
+        return next(map(self._usual, ready), DEMO)
 
     def check(self, model: str, *, tools: bool = False) -> str:
         if model != DEMO:
@@ -129,10 +130,7 @@ class ModelCatalog:
             _, listed, error = self._lists.get(row.id, (0.0, [], None))
             is_there = self._is_set_up(row) or bool(listed)
             if is_there:
-                names += [f"{row.id}@{name}" for name in listed] or [
-                    f"{row.id}@{row.model}",
-                    *self._facts.known(row.id),
-                ]
+                names += [f"{row.id}@{name}" for name in listed] or [self._usual(row), *self._facts.known(row.id)]
             variable = row.key_variable if row.needs_key else ""
             said = error if self._is_set_up(row) else None
             providers.append(
@@ -154,9 +152,25 @@ class ModelCatalog:
     def _infos(self, names: Sequence[str], default: str) -> Iterator[ModelInfo]:
         for model in dict.fromkeys(names):
             facts = self.facts(model)
-            if facts.chat is not False or model == default:
+            if model == default or not (facts.chat is False or is_retired(facts)):
                 provider, _, name = model.partition("@")
-                yield ModelInfo(id=model, provider=provider, name=name, default=model == default, **facts.model_dump())
+                yield ModelInfo(
+                    id=model,
+                    provider=provider,
+                    name=name,
+                    default=model == default,
+                    retires_soon=retires_soon(facts),
+                    **facts.model_dump(),
+                )
+
+    def _warn_of_retirement(self, model: str) -> None:
+        if retires_soon(facts := self.facts(model)):
+            instead = f" Use {model.partition('@')[0]}@{facts.successor} instead." if facts.successor else ""
+            logger.warning("%s retires on %s.%s", model, facts.retires, instead)
+
+    def _usual(self, row: Provider) -> str:
+        """The model that a provider alone stands for."""
+        return f"{row.id}@{self._facts.in_service(row.id, row.model)}"
 
     def _row(self, model: str) -> tuple[Provider, str]:
         provider, _, name = model.partition("@")
@@ -252,7 +266,10 @@ def usual_model(provider: str) -> str:
     Raises:
         UnknownModel: there is no such provider.
     """
-    row = all_providers(Settings()).get(provider)
+    settings = Settings()
+    row = all_providers(settings).get(provider)
     if row is None and provider != "demo":
         raise UnknownModel(f"There is no provider {provider[:100]!r}. The providers are {', '.join(PROVIDERS)}.")
-    return f"{row.id}@{row.model}" if row is not None else DEMO
+    if row is None:
+        return DEMO
+    return f"{row.id}@{FactBook(settings.model_file).in_service(row.id, row.model)}"

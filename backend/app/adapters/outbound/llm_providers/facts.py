@@ -6,6 +6,7 @@ field; prices there are US dollars for a million tokens.
 
 import logging
 import time
+from datetime import date, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from typing import Any, cast
 import orjson
 from pydantic import ValidationError
 
+from app.core.domain.time import utc_now
 from app.core.ports import ModelFacts
 
 logger = logging.getLogger(__name__)
@@ -20,6 +22,9 @@ logger = logging.getLogger(__name__)
 NOTHING = ModelFacts()
 LOOK_SECONDS = 1.0
 """How often it is looked whether the operator's file has changed."""
+
+RETIRES_SOON = timedelta(days=90)
+"""How long before its end a model is marked, and no longer good enough as a provider's default."""
 
 _TABLE = Path(__file__).with_name("models.json")
 
@@ -63,6 +68,14 @@ class FactBook:
         names = dict.fromkeys([*self._written, *_table()])
         return [name for name in names if name.startswith(prefix)]
 
+    def in_service(self, provider: str, name: str) -> str:
+        """`name`, or the model that its provider recommends instead once it has retired."""
+        seen = {name}
+        while is_retired(facts := self.of(f"{provider}@{name}")) and facts.successor and facts.successor not in seen:
+            name = facts.successor
+            seen.add(name)
+        return name
+
     def _read_own(self) -> None:
         if time.monotonic() < self._look_again_at:
             return
@@ -84,6 +97,16 @@ class FactBook:
         except (OSError, ValueError, AttributeError, TypeError, ValidationError) as error:
             reason = "; ".join(e["msg"] for e in error.errors()) if isinstance(error, ValidationError) else error
             logger.warning("%s in the data folder is not used: %s", self._own.name, reason)
+
+
+def is_retired(facts: ModelFacts, today: date | None = None) -> bool:
+    """Whether the provider has shut the model down."""
+    return facts.retires is not None and facts.retires <= (today or utc_now().date())
+
+
+def retires_soon(facts: ModelFacts, today: date | None = None) -> bool:
+    """Whether the provider shuts the model down within `RETIRES_SOON`."""
+    return facts.retires is not None and facts.retires - (today or utc_now().date()) < RETIRES_SOON
 
 
 def _checked(fields: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from langchain_core.tools import BaseTool
 
-from app.adapters.outbound.llm_providers.catalog import DEMO, ModelCatalog
+from app.adapters.outbound.llm_providers.catalog import ModelCatalog, usual_model
 from app.adapters.outbound.llm_providers.providers import PROVIDERS
 from app.core.ports import ILLMProvider
 from app.settings import Settings
@@ -23,5 +23,5 @@ class LLMProviderFactory:
             UnknownModel, ProviderNotConfigured: there is no such provider, or its key is missing.
         """
         catalog = ModelCatalog(Settings())
-        names = {None: catalog.default, "demo": DEMO, **{row.id: f"{row.id}@{row.model}" for row in PROVIDERS.values()}}
-        return catalog.provider(names.get(provider_type, provider_type or DEMO), tools or ())
+        model = provider_type or catalog.default
+        return catalog.provider(usual_model(model) if model in (*PROVIDERS, "demo") else model, tools or ())

@@ -23,7 +23,8 @@ class Provider:
         title: its name, for people.
         base_url: where it is, if the settings do not say otherwise.
         key_variable: the variable that its key is set with.
-        model: what answers where the provider alone is named.
+        model: what answers where the provider alone is named: small and quick, with tools, and with images where the
+            provider has such a model. Its successor from the model table replaces it once it has retired.
         needs_key: whether it is of use without a key.
         dialect: how it departs from OpenAI's wire, where it speaks that.
         ids: which ids of tool calls it takes, where it does not speak OpenAI's wire.
@@ -87,12 +88,12 @@ def _row(
 PROVIDERS: dict[str, Provider] = {
     provider.id: provider
     for provider in (
-        _row("openai", "OpenAI", "https://api.openai.com/v1", "gpt-4o-mini"),
+        _row("openai", "OpenAI", "https://api.openai.com/v1", "gpt-6-luna"),
         _row(
             "anthropic",
             "Anthropic",
             "https://api.anthropic.com",
-            "claude-sonnet-4-5",
+            "claude-haiku-5-5",
             wire=Wire.ANTHROPIC,
             prefix="/v1",
         ),
