@@ -354,3 +354,35 @@ async def test_what_this_process_drives_is_not_claimed_by_itself(store: Store) -
     assert await store.runs.claim(lease(), now=later, driven=[run.conversation_id]) == []
     await finish(store, run, answer(run))
     assert await contents(store, run.conversation_id) == [(1, "user", "hi"), (2, "assistant", "yes")]
+
+
+async def test_the_runs_that_answer_messages_are_found_by_them(store: Store) -> None:
+    first = (await accept(store, Conversation(user_id="ann"), message_id="q1")).run
+    await finish(store, first, answer(first))
+    first.error = None
+    second = (await accept(store, first.conversation_id, message_id="q2")).run
+    second.status, second.ended_at = RunStatus.FAILED, utc_now()
+    second.error = {"code": "internal", "message": "✗", "retryable": True}
+    await store.runs.commit(Step(run=second, owner="one"))
+    again = Run(
+        conversation_id=first.conversation_id,
+        user_id="ann",
+        model="m@m",
+        message_id="again",
+        input_id="q1",
+        created_at=first.created_at + timedelta(seconds=1),
+    )
+    await store.runs.accept(
+        Acceptance(run=again, message=None, on_busy=OnBusy.REJECT, lease=lease(), go_on_from=Place(1, "q1"))
+    )
+    other = (await accept(store, Conversation(user_id="ann"), message_id="q3")).run
+
+    found = await store.runs.answering(first.conversation_id, ["q1", "q2", "q3", "again", "nothing"])
+    assert {state.id for state in found} == {first.id, second.id, again.id}
+    assert [state.id for state in found if state.message_id == "q1"] == [first.id, again.id]
+    by_id = {state.id: state for state in found}
+    assert by_id[second.id] == second.state
+    assert by_id[first.id].last_message_id == first.last_message_id
+    assert by_id[again.id].status is RunStatus.RUNNING
+    assert await store.runs.answering(other.conversation_id, ["q1"]) == []
+    assert await store.runs.answering(other.conversation_id, []) == []

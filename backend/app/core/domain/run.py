@@ -38,6 +38,36 @@ class OnBusy(StrEnum):
     INTERRUPT = "interrupt"
 
 
+class RunState(BaseModel):
+    """How far a run is and how it ended, without its events: what a list of messages shows of it.
+
+    Attributes:
+        message_id: the user message that the run answers.
+        last_message_id: the last assistant message that the run stored.
+    """
+
+    id: str
+    message_id: str
+    status: RunStatus
+    model: str
+    last_message_id: str | None = None
+    error: dict[str, Any] | None = None
+    created_at: datetime
+    ended_at: datetime | None = None
+
+    def to_wire(self) -> dict[str, Any]:
+        """The state as every JSON surface shows it."""
+        return {
+            "id": self.id,
+            "status": self.status.value,
+            "model": self.model,
+            "last_message_id": self.last_message_id,
+            "error": self.error,
+            "created_at": self.created_at,
+            "ended_at": self.ended_at,
+        }
+
+
 class Run(BaseModel):
     """A run and how it ended.
 
@@ -80,6 +110,20 @@ class Run(BaseModel):
     def user_message_id(self) -> str:
         """The user message that the run answers."""
         return self.input_id or self.message_id
+
+    @property
+    def state(self) -> RunState:
+        """The run without its events."""
+        return RunState(
+            id=self.id,
+            message_id=self.user_message_id,
+            status=self.status,
+            model=self.model,
+            last_message_id=self.last_message_id,
+            error=self.error,
+            created_at=self.created_at,
+            ended_at=self.ended_at,
+        )
 
     @property
     def was_queued(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from app.core.domain.conversation import Conversation
 from app.core.domain.message import Message
-from app.core.domain.run import OnBusy, Run
+from app.core.domain.run import OnBusy, Run, RunState
 from app.core.ports.usage import IUsageRepository
 from app.core.ports.workshop import ISkillRepository, IWorkflowDocuments
 
@@ -218,6 +218,10 @@ class IRunRepository(Protocol):
 
     async def of_conversation(self, conversation_id: str) -> Sequence[Run]:
         """All runs of a conversation, oldest first."""
+        ...
+
+    async def answering(self, conversation_id: str, message_ids: Sequence[str]) -> Sequence[RunState]:
+        """The runs that answer these user messages, oldest first: those that began with them, and those that answered again."""
         ...
 
     async def take(self, run_id: str, user_id: str, lease: Lease) -> Accepted | None:

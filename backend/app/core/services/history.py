@@ -3,12 +3,14 @@
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from app.core.domain.conversation import (
     Conversation,
     Fork,
     Span,
+    clip_spans,
     existing,
     go_on_from,
     newest_stretch_behind,
@@ -19,6 +21,7 @@ from app.core.domain.event import to_json
 from app.core.domain.graph import WorkflowDocument
 from app.core.domain.ids import is_client_id, new_id
 from app.core.domain.message import Message, MessageRole
+from app.core.domain.run import RunState, RunStatus
 from app.core.domain.user import User
 from app.core.ports import ConversationPage, IModelCatalog, Place, Store
 
@@ -36,11 +39,13 @@ class HistoryPage:
     Attributes:
         next_cursor: the `seq` to go on from in the same direction; None at the end.
         siblings: for messages by id that have others in their place on other branches, how many stand there.
+        runs: for user messages by id that have no complete answer on this branch, the run that was to answer them.
     """
 
     items: Sequence[Message]
     next_cursor: int | None
     siblings: Mapping[str, int]
+    runs: Mapping[str, RunState]
 
 
 class HistoryService:
@@ -118,12 +123,49 @@ class HistoryService:
         conversation = await self.get(user, conversation_id)
         found = await self._store.messages.page(conversation, limit=limit + 1, before=before, after=after)
         if len(found) <= limit:
-            return HistoryPage(found, None, _siblings(conversation, found, is_first=after is None))
-        if after is None:
-            page = found[1:]
-            return HistoryPage(page, page[0].seq, _siblings(conversation, found))
-        page = found[:-1]
-        return HistoryPage(page, page[-1].seq, _siblings(conversation, page))
+            siblings = _siblings(conversation, found, is_first=after is None)
+            return HistoryPage(found, None, siblings, await self.unanswered(conversation, found))
+        page = found[1:] if after is None else found[:-1]
+        siblings = _siblings(conversation, found if after is None else page)
+        cursor = page[0].seq if after is None else page[-1].seq
+        return HistoryPage(page, cursor, siblings, await self.unanswered(conversation, page))
+
+    async def unanswered(self, conversation: Conversation, messages: Sequence[Message]) -> Mapping[str, RunState]:
+        """For user messages by id whose newest run on the active branch has not completed, that run.
+
+        Args:
+            messages: a stretch of the active branch.
+        """
+        asked = [message.id for message in messages if message.role is MessageRole.USER]
+        if not asked:
+            return {}
+        runs = await self._store.runs.answering(conversation.id, asked)
+        if all(run.status is RunStatus.COMPLETED for run in runs):
+            return {}
+        on_branch = await self._runs_on_branch(conversation, messages, runs)
+        newest = {run.message_id: run for run in on_branch}
+        return {key: run for key, run in newest.items() if run.status is not RunStatus.COMPLETED}
+
+    async def _runs_on_branch(
+        self, conversation: Conversation, messages: Sequence[Message], runs: Sequence[RunState]
+    ) -> Sequence[RunState]:
+        """Those of `runs` that belong to the active branch: what they stored is on it, or nothing else answers in their place."""
+        ids = [run.last_message_id for run in runs if run.last_message_id is not None]
+        stored = await self._store.messages.get_many(conversation.id, ids) if ids else []
+        spans = clip_spans(conversation.spans)
+        shown = {m.id for m in stored if any(first <= (m.seq or 0) <= last for first, last in spans)}
+        last = messages[-1]
+        behind = await self._store.messages.page(conversation, limit=1, after=last.seq)
+        answered = {
+            message.id
+            for message, following in pairwise([*messages, *behind])
+            if following.role is not MessageRole.USER
+        }
+        return [
+            run
+            for run in runs
+            if (run.last_message_id in shown if run.last_message_id else run.message_id not in answered)
+        ]
 
     async def has_message(self, user: User, conversation_id: str, message_id: str) -> bool:
         """Whether the user has such a conversation with such a message."""

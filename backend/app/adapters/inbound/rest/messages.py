@@ -1,6 +1,6 @@
 """Messages of a conversation: its history by pages, and whole turns for programs that need no stream."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -25,13 +25,20 @@ async def messages(
     before: Annotated[Seq | None, Query(description="Only messages with a smaller `seq`.")] = None,
     after: Annotated[Seq | None, Query(description="Only messages with a greater `seq`, the first ones.")] = None,
 ) -> Response:
-    """The active branch in order of `seq`, with `siblings` where other branches begin; the newest page when neither `before` nor `after` is given."""
+    """The active branch in order of `seq`; the newest page when neither `before` nor `after` is given.
+
+    Beside `items`: `siblings` where other branches begin, and `runs` for user messages without a complete answer.
+    """
     if before is not None and after is not None:
         raise InvalidFrame("Give before or after, not both.")
     found = await atelier.history.messages(user, conversation_id, limit=limit, before=before, after=after)
     cursor = None if found.next_cursor is None else str(found.next_cursor)
-    answer = {"items": [message.to_wire() for message in found.items], "next_cursor": cursor}
-    return Json({**answer, "siblings": found.siblings} if found.siblings else answer)
+    answer: dict[str, Any] = {"items": [message.to_wire() for message in found.items], "next_cursor": cursor}
+    if found.siblings:
+        answer["siblings"] = found.siblings
+    if found.runs:
+        answer["runs"] = {message_id: run.to_wire() for message_id, run in found.runs.items()}
+    return Json(answer)
 
 
 @router.get(

@@ -91,6 +91,26 @@ class ConversationList(BaseModel):
     next_cursor: str | None = Field(examples=[None])
 
 
+class RunErrorOut(BaseModel):
+    """Why a run failed."""
+
+    code: str = Field(examples=["provider_unavailable"])
+    message: str = Field(examples=["OpenAI cannot be reached. Try again in a moment."])
+    retryable: bool
+
+
+class RunStateOut(BaseModel):
+    """The run that was to answer a user message and has not completed."""
+
+    id: str
+    status: Literal["running", "waiting", "failed", "cancelled"]
+    model: str = Field(examples=["demo@offline"])
+    last_message_id: str | None = Field(description="The last assistant message that it stored, if any.")
+    error: RunErrorOut | None = Field(description="Why it failed; null where it did not.")
+    created_at: datetime
+    ended_at: datetime | None
+
+
 class MessageList(BaseModel):
     """Messages of the active branch, in order; `next_cursor` is the `seq` to go on from, as text."""
 
@@ -100,6 +120,11 @@ class MessageList(BaseModel):
         None,
         description="For messages by id that have others in their place on other branches, how many stand there. Left out "
         "where no branch begins.",
+    )
+    runs: dict[str, RunStateOut] | None = Field(
+        None,
+        description="For user messages by id whose newest run on this branch failed, was cancelled, waits or still "
+        "runs, that run. Left out where every message has its answer.",
     )
 
 

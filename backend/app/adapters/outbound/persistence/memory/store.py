@@ -15,7 +15,7 @@ from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, No
 from app.core.domain.graph import WorkflowDocument
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
-from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.run import OnBusy, Run, RunState, RunStatus
 from app.core.domain.skill import Skill
 from app.core.domain.time import utc_now
 from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Place, Step, UsageRow
@@ -303,6 +303,10 @@ class _Runs:
     async def of_conversation(self, conversation_id: str) -> Sequence[Run]:
         runs = [run for run in self._store.all_runs.values() if run.conversation_id == conversation_id]
         return [run.model_copy(deep=True) for run in sorted(runs, key=lambda run: (run.created_at, run.id))]
+
+    async def answering(self, conversation_id: str, message_ids: Sequence[str]) -> Sequence[RunState]:
+        runs = await self.of_conversation(conversation_id)
+        return [run.state for run in runs if run.user_message_id in message_ids]
 
     async def take(self, run_id: str, user_id: str, lease: Lease) -> Accepted | None:
         run = self._store.all_runs.get(run_id)

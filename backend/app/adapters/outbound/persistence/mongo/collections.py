@@ -33,6 +33,8 @@ class Collections:
         await self.conversations.create_index([("active_run.expires_at", ASCENDING)], sparse=True)
         await self.messages.create_index([("conversation_id", ASCENDING), ("id", ASCENDING)], unique=True)
         await self.runs.create_index([("user_id", ASCENDING), ("message_id", ASCENDING)], unique=True)
+        await self.runs.create_index([("conversation_id", ASCENDING), ("message_id", ASCENDING)], unique=True)
+        await self.runs.create_index([("conversation_id", ASCENDING), ("input_id", ASCENDING)])
         await self.runs.create_index([("conversation_id", ASCENDING), ("place_in_queue", ASCENDING)])
         await self.skills.create_index([("user_id", ASCENDING), ("slug", ASCENDING)])
         place = ("user_id", "day", "model", "conversation_id")

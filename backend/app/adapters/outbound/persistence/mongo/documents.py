@@ -19,7 +19,7 @@ from app.adapters.outbound.persistence.rows import (
 )
 from app.core.domain.conversation import Conversation, go_on_from
 from app.core.domain.message import Message, MessageRole
-from app.core.domain.run import Run, RunStatus
+from app.core.domain.run import Run, RunState, RunStatus
 from app.core.domain.time import from_micros, to_micros, utc_now
 from app.core.ports import Lease, Place
 
@@ -138,6 +138,7 @@ def from_run(run: Run, place_in_queue: int | None) -> Document:
         "conversation_id": run.conversation_id,
         "user_id": run.user_id,
         "message_id": run.message_id,
+        "input_id": run.input_id,
         "model": run.model,
         "place_in_queue": place_in_queue,
         "request": dump(run.request),
@@ -188,6 +189,24 @@ def to_run(document: Document) -> Run:
         created_at=from_micros(document["created_at"]),
         started_at=moment("started_at"),
         ended_at=moment("ended_at"),
+    )
+
+
+RUN_STATE = ("message_id", "input_id", "status", "model", "last_message_id", "error", "created_at", "ended_at")
+"""The fields of a run's document that `to_run_state` reads."""
+
+
+def to_run_state(document: Document) -> RunState:
+    """What a document says of a run without its events."""
+    return RunState(
+        id=document["_id"],
+        message_id=document.get("input_id") or document["message_id"],
+        status=RunStatus(document["status"]),
+        model=document["model"],
+        last_message_id=document["last_message_id"],
+        error=load(document["error"]),
+        created_at=from_micros(document["created_at"]),
+        ended_at=None if document["ended_at"] is None else from_micros(document["ended_at"]),
     )
 
 

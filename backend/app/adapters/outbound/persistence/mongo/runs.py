@@ -16,6 +16,7 @@ from app.adapters.outbound.persistence.mongo.collections import Collections, Doc
 from app.adapters.outbound.persistence.mongo.documents import (
     LAST_PLACE,
     NOBODY,
+    RUN_STATE,
     branch_changes,
     from_conversation,
     from_lease,
@@ -24,6 +25,7 @@ from app.adapters.outbound.persistence.mongo.documents import (
     run_changes,
     to_conversation,
     to_run,
+    to_run_state,
     touched,
     waits,
 )
@@ -31,7 +33,7 @@ from app.adapters.outbound.persistence.mongo.messages import insert, stored
 from app.core.domain.conversation import clip_spans
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
 from app.core.domain.message import Message, MessageRole
-from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.run import OnBusy, Run, RunState, RunStatus
 from app.core.domain.time import to_micros
 from app.core.ports import Acceptance, Accepted, Lease, Place, Step
 
@@ -146,6 +148,21 @@ class MongoRuns:
         rows = self._collections.runs.find({"conversation_id": conversation_id})
         runs = [to_run(document) for document in await rows.to_list(None)]
         return sorted(runs, key=lambda run: (run.created_at, run.id))
+
+    @guarded
+    async def answering(self, conversation_id: str, message_ids: Sequence[str]) -> Sequence[RunState]:
+        wanted = {"$in": list(message_ids)}
+        rows = self._collections.runs.find(
+            {
+                "$or": [
+                    {"conversation_id": conversation_id, "message_id": wanted},
+                    {"conversation_id": conversation_id, "input_id": wanted},
+                ]
+            },
+            dict.fromkeys(RUN_STATE, 1),
+        )
+        found = [to_run_state(document) for document in await rows.to_list(None)]
+        return sorted(found, key=lambda state: (state.created_at, state.id))
 
     @guarded
     async def take(self, run_id: str, user_id: str, lease: Lease) -> Accepted | None:

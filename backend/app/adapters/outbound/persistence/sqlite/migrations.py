@@ -111,6 +111,11 @@ MIGRATIONS = [
         PRIMARY KEY (user_id, slug)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE INDEX runs_by_question ON runs (
+        conversation, COALESCE(json_extract(options, '$.input_id'), message_id), created_at, id
+    );
+    """,
 ]
 
 

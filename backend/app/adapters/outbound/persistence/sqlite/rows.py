@@ -8,7 +8,7 @@ import orjson
 from app.adapters.outbound.persistence.rows import join_content, load, load_options
 from app.core.domain.conversation import Conversation
 from app.core.domain.message import Message, MessageRole
-from app.core.domain.run import Run, RunStatus
+from app.core.domain.run import Run, RunState, RunStatus
 from app.core.domain.time import from_micros
 
 SEQ_BITS = 32
@@ -77,6 +77,20 @@ def to_run(row: sqlite3.Row, conversation_id: str) -> Run:
         outline=orjson.loads(row["outline"]),
         created_at=from_micros(row["created_at"]),
         started_at=_moment(row["started_at"]),
+        ended_at=_moment(row["ended_at"]),
+    )
+
+
+def to_run_state(row: sqlite3.Row) -> RunState:
+    """What a row of `runs` says without its events."""
+    return RunState(
+        id=row["id"],
+        message_id=row["question"],
+        status=RunStatus(row["status"]),
+        model=row["model"],
+        last_message_id=row["last_message_id"],
+        error=load(row["error"]),
+        created_at=from_micros(row["created_at"]),
         ended_at=_moment(row["ended_at"]),
     )
 

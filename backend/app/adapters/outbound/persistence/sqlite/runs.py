@@ -8,15 +8,20 @@ from app.adapters.outbound.persistence.rows import dump, dump_options
 from app.adapters.outbound.persistence.sqlite.conversations import find, go_on, insert_conversation, is_taken
 from app.adapters.outbound.persistence.sqlite.database import Database
 from app.adapters.outbound.persistence.sqlite.messages import Tip, append
-from app.adapters.outbound.persistence.sqlite.rows import to_conversation, to_run
+from app.adapters.outbound.persistence.sqlite.rows import to_conversation, to_run, to_run_state
 from app.core.domain.conversation import Conversation
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
 from app.core.domain.message import Message, MessageRole
-from app.core.domain.run import OnBusy, Run, RunStatus
+from app.core.domain.run import OnBusy, Run, RunState, RunStatus
 from app.core.domain.time import from_micros, to_micros, utc_now
 from app.core.ports import Acceptance, Accepted, Lease, Step
 
 _RUN = "SELECT runs.*, conversations.id AS conversation_id FROM runs JOIN conversations ON conversations.number = conversation"
+
+_QUESTION = "COALESCE(json_extract(options, '$.input_id'), message_id)"
+"""The user message that a run answers, in the words of the index over it."""
+
+_STATE = f"SELECT id, {_QUESTION} AS question, status, model, last_message_id, error, created_at, ended_at FROM runs"
 
 NOBODY = ""
 """The owner of a lease that nobody holds, because its run waits for an answer from outside."""
@@ -55,6 +60,16 @@ class SqliteRuns:
         values = (conversation_id,)
         rows = await self._database.read(lambda connection: connection.execute(query, values).fetchall())
         return [to_run(row, conversation_id) for row in rows]
+
+    async def answering(self, conversation_id: str, message_ids: Sequence[str]) -> Sequence[RunState]:
+        wanted = ", ".join("?" * len(message_ids))
+        query = (
+            f"{_STATE} WHERE conversation = (SELECT number FROM conversations WHERE id = ?)"
+            f" AND {_QUESTION} IN ({wanted}) ORDER BY created_at, id"
+        )
+        values = (conversation_id, *message_ids)
+        rows = await self._database.read(lambda connection: connection.execute(query, values).fetchall())
+        return [to_run_state(row) for row in rows]
 
     async def take(self, run_id: str, user_id: str, lease: Lease) -> Accepted | None:
         def job(connection: sqlite3.Connection) -> Accepted | None:
