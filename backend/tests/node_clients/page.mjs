@@ -14,12 +14,12 @@ const MODELS = [{ id: "openai@gpt", provider: "openai", name: "gpt" }];
 const SKILLS = [{ slug: "haiku", name: "Haiku", description: "Poems." }];
 
 test("blocks are the text, cut between its parts", () => {
-  const text = "# A\n\nOne\ntwo\n\n- a\n\n- b\n\n  still b\n\n```py\nx = 1\n\ny = 2\n```\n\n$$\na\n\nb\n$$\n\nEnd";
+  const text = "# A\n\nOne\ntwo\n\n- a\n\n- b\n\n  still b\n\n```py\nx = 1\n\ny = 2\n```\n\n$$\na\n\nb\n$$\n\n\\[\na\n\nb\n\\]\n\nEnd";
   const blocks = blocksOf(text);
   assert.equal(blocks.join("\n"), text);
   assert.deepEqual(
     blocks.map((block) => block.trim()),
-    ["# A", "One\ntwo", "- a\n\n- b\n\n  still b", "```py\nx = 1\n\ny = 2\n```", "$$\na\n\nb\n$$", "End"],
+    ["# A", "One\ntwo", "- a\n\n- b\n\n  still b", "```py\nx = 1\n\ny = 2\n```", "$$\na\n\nb\n$$", "\\[\na\n\nb\n\\]", "End"],
   );
 });
 

@@ -170,6 +170,21 @@ async def test_what_a_model_writes_stays_text(start: Start, upstream: Upstream, 
     assert watch.hosts == {"127.0.0.1"}
 
 
+async def test_prices_stay_text_and_formulas_copy_as_source(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    said = "A coffee is $3 and a tea is $2; set $HOME/bin:$PATH.\n\nThe area is $a^2$."
+    upstream.says(said)
+    page = await open_page(service, permissions=["clipboard-read", "clipboard-write"])
+    await say(page, "What does it cost?")
+    await expect(answers(page).locator(".katex")).to_have_count(1)
+    await expect(answers(page)).to_contain_text("A coffee is $3 and a tea is $2; set $HOME/bin:$PATH.")
+    await answers(page).get_by_role("button", name="Copy", exact=True).click()
+    assert await page.evaluate("navigator.clipboard.readText()") == said
+    await answers(page).get_by_text("The area is").evaluate("line => getSelection().selectAllChildren(line)")
+    await page.keyboard.press("Control+c")
+    assert (await page.evaluate("navigator.clipboard.readText()")).strip() == "The area is $a^2$."
+
+
 async def test_a_picture_is_attached_by_the_picker_and_by_pasting(start: Start, upstream: Upstream, open_page: Open):
     service = await start()
     page = await open_page(service)

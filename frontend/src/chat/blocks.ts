@@ -21,11 +21,13 @@ export function blocksOf(text: string): string[] {
     }
     if (isListItem && fence === null) inList = true;
     block.push(line);
-    const mark = /^ {0,3}(`{3,}|~{3,}|\$\$)/.exec(line)?.[1];
-    if (fence === null && mark !== undefined) {
+    const mark = /^ {0,3}(`{3,}|~{3,}|\$\$|\\\[\s*$|\\\]\s*$)/.exec(line)?.[1]?.trim();
+    if (fence === null) {
       const opensAndCloses = mark === "$$" && line.trim().length > 4 && line.trim().endsWith("$$");
-      if (!opensAndCloses) fence = mark;
-    } else if (fence !== null && (mark === "$$" ? fence === "$$" : mark?.startsWith(fence) && line.trim() === mark)) {
+      if (mark !== undefined && mark !== "\\]" && !opensAndCloses) fence = mark;
+    } else if (fence === "$$" || fence === "\\[") {
+      if (mark === (fence === "$$" ? "$$" : "\\]")) fence = null;
+    } else if (mark?.startsWith(fence) && line.trim() === mark) {
       fence = null;
     }
     wasEmpty = line === "";
