@@ -343,3 +343,16 @@ def test_what_is_stored_can_be_checked(serve: Serve, tmp_path: Path):
     assert broken.returncode == 1
     assert "promise 2: before message 4 a call has no result" in broken.stdout
     assert check("--data-dir", "nowhere").returncode == 2
+
+
+def test_the_terminal_says_why_a_turn_failed_and_runs_it_again(serve: Serve, tmp_path: Path):
+    service = serve(OPENAI_API_KEY="sk-test", OPENAI_BASE_URL="http://127.0.0.1:1", PROVIDER_RETRIES="0").ready()
+    failed = chat(service, "--data-dir", str(tmp_path / "data"), "What is 12 * 34?")
+    assert failed.returncode == 1
+    reason = failed.stderr.split(".")[0].strip()
+    terminal = Terminal(service, tmp_path, "--continue")
+    terminal.until(f"✗ {reason}")
+    terminal.until("/retry")
+    terminal.type("/model demo@offline\n/retry\n")
+    terminal.until("408")
+    assert terminal.end() == 0

@@ -82,6 +82,28 @@ async def test_a_failed_retry_does_not_hide_the_earlier_answer(service: Service,
     assert await page(service, conversation_id) == {}
 
 
+async def test_a_failed_turn_is_run_again_from_its_message(service: Service, upstream: Upstream):
+    upstream.script(refuse)
+    async with service.socket() as socket, service.http() as http:
+        failed = await socket.ask("One")
+        conversation_id = failed[0]["conversation_id"]
+        [user] = await service.history(conversation_id)
+        exported = (await http.get(f"/api/conversations/{conversation_id}/export?format=markdown")).text
+        assert failed[-1]["message"] in exported
+
+        await socket.send(type="retry", conversation_id=conversation_id, message_id=user["id"])
+        await socket.until("complete")
+        assert await page(service, conversation_id) == {}
+        [_, answer] = await service.history(conversation_id)
+        await socket.send(type="retry", conversation_id=conversation_id, message_id=answer["id"])
+        assert (await socket.until("error"))["code"] == "invalid_frame"
+
+        chat = {"id": conversation_id, "trigger": "regenerate-message", "messageId": user["id"]}
+        await http.post("/api/chat", json=chat)
+    [_, other] = await service.history(conversation_id)
+    assert (other["parent_id"], other["id"] != answer["id"]) == (user["id"], True)
+
+
 async def test_running_waiting_and_cancelled_turns_are_in_the_history(service: Service, upstream: Upstream):
     async with service.socket() as socket:
         upstream.script(endless)

@@ -62,6 +62,15 @@ class RegenerateFrame(BaseModel):
     model: ModelName | None = None
 
 
+class RetryFrame(BaseModel):
+    """Run the turn of a user message again, for example after it failed."""
+
+    type: Literal["retry"]
+    conversation_id: ClientId
+    message_id: ClientId
+    model: ModelName | None = None
+
+
 class EditFrame(BaseModel):
     """Replace a user message by a new branch and run."""
 
@@ -99,6 +108,7 @@ ClientFrame = (
     | ToolResultFrame
     | ToolApprovalFrame
     | RegenerateFrame
+    | RetryFrame
     | EditFrame
     | AttachFrame
     | CancelFrame

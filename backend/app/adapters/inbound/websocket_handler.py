@@ -19,6 +19,7 @@ from app.adapters.inbound.frames import (
     MessageFrame,
     PingFrame,
     RegenerateFrame,
+    RetryFrame,
     ToolApprovalFrame,
     ToolResultFrame,
     parse_frame,
@@ -168,6 +169,9 @@ class _Socket:
                 await self._follow_sent(run)
             case RegenerateFrame():
                 run = await self._runs.regenerate(self._user, frame.conversation_id, frame.message_id, frame.model)
+                await self._follow_sent(run)
+            case RetryFrame():
+                run = await self._runs.retry(self._user, frame.conversation_id, frame.message_id, frame.model)
                 await self._follow_sent(run)
             case EditFrame():
                 run = await self._runs.edit(

@@ -173,6 +173,15 @@ class HistoryService:
             return False
         return bool(await self._store.messages.get_many(conversation_id, [message_id]))
 
+    async def message(self, user: User, conversation_id: str, message_id: str) -> Message:
+        """One message, on whatever branch it is.
+
+        Raises:
+            NotFound: there is no such message.
+        """
+        _, message = await self._message(user, conversation_id, message_id)
+        return message
+
     async def siblings(self, user: User, conversation_id: str, message_id: str) -> Sequence[Message]:
         """The messages that have the same parent as a message, itself among them, in order.
 
@@ -228,10 +237,16 @@ class HistoryService:
         """The active branch as a Markdown document, in pieces."""
         yield f"# {conversation.title or 'Conversation'}\n"
         after = 0
+        unanswered: RunState | None = None
         while block := await self._store.messages.page(conversation, limit=_BLOCK, after=after):
+            runs = await self.unanswered(conversation, block)
             for message in block:
+                if message.role is MessageRole.USER:
+                    yield _why_unanswered(unanswered)
+                    unanswered = runs.get(message.id)
                 yield _markdown(message)
             after = block[-1].seq or after
+        yield _why_unanswered(unanswered)
 
     async def import_conversation(
         self,
@@ -350,6 +365,13 @@ def _markdown(message: Message) -> str:
         for call in message.tool_calls
     ]
     return "\n".join(parts)
+
+
+def _why_unanswered(run: RunState | None) -> str:
+    """A note on a turn that failed or was stopped; nothing for any other."""
+    if run is not None and run.status is RunStatus.FAILED:
+        return f"\n*No complete answer: {(run.error or {}).get('message', 'the turn failed.')}*\n"
+    return "\n*Stopped.*\n" if run is not None and run.status is RunStatus.CANCELLED else ""
 
 
 def _fenced(text: str, language: str = "") -> str:

@@ -102,16 +102,16 @@ async def _active(conversation_id: str, user: User, atelier: Services) -> Run | 
 
 
 async def _again(body: ChatRequest, user: User, atelier: Services) -> Run:
-    """Give an answer again: the one that is named, else the last; after a turn that failed before it, the missing one."""
-    message_id, begin = body.messageId, atelier.runs.regenerate
-    if message_id is None:
+    """Run a turn again: that of the message that is named, an answer or a user message, else the last one."""
+    if body.messageId is not None:
+        message = await atelier.history.message(user, body.id, body.messageId)
+    else:
         newest = await atelier.history.messages(user, body.id, limit=1, before=None, after=None)
         if not newest.items:
             raise NotFound("There is no answer yet that could be given again.")
-        message_id = newest.items[-1].id
-        if newest.items[-1].role is MessageRole.USER:
-            begin = atelier.runs.retry
-    return await begin(user, body.id, message_id, body.model, body.clientTools)
+        message = newest.items[-1]
+    begin = atelier.runs.retry if message.role is MessageRole.USER else atelier.runs.regenerate
+    return await begin(user, body.id, message.id, body.model, body.clientTools)
 
 
 def _stream(atelier: Services, user: User, run: Run, after: int) -> Response:

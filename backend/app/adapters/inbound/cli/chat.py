@@ -21,6 +21,7 @@ Write a message and press Enter. Ctrl-C stops an answer, Ctrl-D ends the program
 /new            begin a new conversation
 /list           the newest conversations
 /open NUMBER    go on with one of them
+/retry          run the last turn again, for example after it failed
 /model NAME     ask another model from now on, as provider@model
 /skill NAME …   write one message that uses a skill; /skill alone lists them
 /compact        replace old messages by a summary in what the model is sent
@@ -29,6 +30,7 @@ Write a message and press Enter. Ctrl-C stops an answer, Ctrl-D ends the program
 /quit           end"""
 RECENT = 20
 SHOWN_AGAIN = 20
+LONGEST_TURN = 200
 
 
 @dataclass(slots=True)
@@ -117,8 +119,26 @@ class _Session:
         self.screen.console.print(Text("Ctrl-C stops an answer, /help lists the commands.", style="dim"))
 
     async def _ask(self, text: str, skill: str | None = None) -> int:
-        """Run one turn; 0 where it was answered."""
-        turn = self.client.turn(text, conversation_id=self.conversation_id, model=self.options.model, skill=skill)
+        """Send a message; 0 where it was answered."""
+        return await self._follow(
+            self.client.turn(text, conversation_id=self.conversation_id, model=self.options.model, skill=skill)
+        )
+
+    async def _retry(self) -> int:
+        """Run the last turn again; 0 where it was answered.
+
+        Raises:
+            ClientError: there is no message of the user to answer.
+        """
+        page = await self.client.get(f"{self._path()}/messages", limit=LONGEST_TURN)
+        asked = [message for message in page["items"] if message["role"] == "user"]
+        if not asked:
+            raise ClientError("There is no message of yours to answer again. Write one.")
+        last = asked[-1]
+        return await self._follow(self.client.retry(last["conversation_id"], last["id"], model=self.options.model))
+
+    async def _follow(self, turn: Turn) -> int:
+        """Show one turn up to its end; 0 where it was answered."""
         end = "error"
         with _interrupts(turn):
             async for event in turn.events():
@@ -148,6 +168,8 @@ class _Session:
                 await self._list()
             case "/open":
                 await self._open(argument.strip())
+            case "/retry":
+                await self._retry()
             case "/model" if argument.strip():
                 self.options.model = argument.strip()
             case "/skill":
@@ -215,8 +237,18 @@ class _Session:
 
     async def _show_history(self) -> None:
         page = await self.client.get(f"/api/conversations/{self.conversation_id}/messages", limit=SHOWN_AGAIN)
+        runs = page.get("runs", {})
+        run = None
         for message in page["items"]:
+            if message["role"] == "user":
+                if run is not None:
+                    self.screen.outcome(run)
+                run = runs.get(message["id"])
             self.screen.message(message)
+        if run is not None:
+            self.screen.outcome(run)
+            if run["status"] in ("failed", "cancelled"):
+                self.screen.console.print(Text("(/retry asks again)", style="dim"))
 
 
 def _write_new(name: str, content: str) -> None:

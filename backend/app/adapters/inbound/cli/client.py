@@ -83,6 +83,11 @@ class Client:
             frame["skill"] = skill
         return Turn(self, frame)
 
+    def retry(self, conversation_id: str, message_id: str, *, model: str | None = None) -> "Turn":
+        """The turn of a stored user message, to be run again."""
+        frame = {"type": "retry", "conversation_id": conversation_id, "message_id": message_id}
+        return Turn(self, {**frame, "model": model} if model else frame)
+
     async def open(self) -> ClientConnection:
         """A new socket, ready.
 

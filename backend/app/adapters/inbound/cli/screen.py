@@ -84,6 +84,18 @@ class Screen:
             case _:
                 pass
 
+    def outcome(self, run: dict[str, Any]) -> None:
+        """Show why a stored turn has no complete answer."""
+        match run["status"]:
+            case "failed":
+                self._note(f"✗ {run['error']['message']}", "red")
+            case "cancelled":
+                self._note("(stopped)", "yellow")
+            case "waiting":
+                self._note("(waits for an approval or a tool's result)", "dim")
+            case _:
+                self._note("(still being answered)", "dim")
+
     def _token(self, piece: str) -> None:
         self._block += piece
         if self._plain:
