@@ -5,6 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from app.adapters.outbound.persistence.memory import MemoryStore
+from app.adapters.outbound.persistence.mongo import MongoStore
+from app.adapters.outbound.persistence.skipped import SKIPPED
+from app.adapters.outbound.persistence.sqlite.store import SqliteStore
 from app.core.domain.conversation import Conversation
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
 from app.core.domain.ids import new_id
@@ -386,3 +390,44 @@ async def test_the_runs_that_answer_messages_are_found_by_them(store: Store) -> 
     assert by_id[again.id].status is RunStatus.RUNNING
     assert await store.runs.answering(other.conversation_id, ["q1"]) == []
     assert await store.runs.answering(other.conversation_id, []) == []
+
+
+async def break_run(store: Store, run_id: str) -> None:
+    """Make what is stored of a run unreadable."""
+    if isinstance(store, MemoryStore):
+        del store.all_runs[run_id]
+    elif isinstance(store, MongoStore):
+        await store.collections.runs.update_one({"_id": run_id}, {"$set": {"outline": "{"}})
+    else:
+        assert isinstance(store, SqliteStore)
+        query = "UPDATE runs SET outline = '{' WHERE id = ?"
+        await store._database.write(lambda connection: connection.execute(query, (run_id,)))
+
+
+@pytest.mark.parametrize("broken_in_queue", [False, True])
+async def test_a_broken_conversation_is_skipped_and_counted(store: Store, broken_in_queue: bool) -> None:
+    async def one_more() -> Run:
+        run = (await accept(store, Conversation(user_id="ann"), held=lease("dead", -1))).run
+        if not broken_in_queue:
+            return run
+        queued = (await accept(store, run.conversation_id)).run
+        await finish(store, run, owner="dead")
+        return queued
+
+    before, broken, after = await one_more(), await one_more(), await one_more()
+    await break_run(store, broken.id)
+    counted = SKIPPED._value.get()
+    claimed = await store.runs.claim(lease("new"), now=utc_now())
+    assert {accepted.run.id for accepted in claimed} == {before.id, after.id}
+    assert SKIPPED._value.get() == counted + 1
+    for accepted in claimed:
+        await finish(store, accepted.run, answer(accepted.run), owner="new")
+
+
+async def test_a_run_that_its_own_process_gave_up_is_claimed_when_its_lease_has_expired(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"), held=lease("one", 30))).run
+    assert await store.runs.claim(lease("one"), now=utc_now()) == []
+    later = utc_now() + timedelta(minutes=1)
+    assert await store.runs.claim(lease("one"), now=later, driven=[run.conversation_id]) == []
+    (claimed,) = await store.runs.claim(lease("one"), now=later)
+    assert (claimed.run.id, claimed.resumes) == (run.id, True)

@@ -5,8 +5,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from redis.asyncio import Redis
 
-from app.adapters.outbound.run_log.redis import RedisRunLog
+from app.adapters.outbound.run_log.redis import COMMANDS, MALFORMED, RedisRunLog
 from app.core.domain.errors import StorageUnavailable
 from app.core.domain.event import RunEvent
 from tests.client import Service, Socket, kinds, text_of
@@ -48,6 +49,44 @@ async def test_a_run_of_one_is_stopped_at_the_other(pair: tuple[Service, Service
         await there.send(type="cancel", run_id=seen["run_id"])
         await asyncio.gather(here.until("cancelled"), there.until("cancelled"))
     assert (await two.get(f"/api/runs/{seen['run_id']}"))["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"{", b"[]", b"null", b'{"run_id": 1}', b"\xff", b'{"run_id": "x", "kind": "Unknown"}']
+)
+async def test_garbage_on_the_command_channel_is_skipped(
+    pair: tuple[Service, Service], upstream: Upstream, redis_url: str, garbage: bytes
+):
+    one, two = pair
+    upstream.script(paused(asyncio.Event()))
+    client = Redis.from_url(redis_url)
+    async with client, one.socket() as here, two.socket() as there:
+        await here.send(type="message", content="Hello")
+        seen = await here.until("token")
+        assert await client.publish(COMMANDS, garbage) >= 2
+        await there.send(type="cancel", run_id=seen["run_id"])
+        await here.until("cancelled")
+
+
+async def test_garbage_in_the_stream_of_a_run_loses_no_event(
+    pair: tuple[Service, Service], upstream: Upstream, redis_url: str
+):
+    one, two = pair
+    upstream.script(paused(gate := asyncio.Event()))
+    client = Redis.from_url(redis_url)
+    async with client, one.socket() as here, two.http() as http:
+        await here.send(type="message", content="Hello")
+        seen = await here.until("token")
+        counted = MALFORMED._value.get()
+        await client.xadd(f"atelier:run:{seen['run_id']}", {"x": "y"}, id=f"{seen['seq']}-5")
+        async with http.stream("GET", f"/api/runs/{seen['run_id']}/events") as stream:
+            lines = stream.aiter_lines()
+            while MALFORMED._value.get() == counted:
+                await anext(lines)
+            gate.set()
+            told = [line async for line in lines if line.startswith("data:")]
+        await here.until("complete")
+    assert '"type":"complete"' in told[-1]
 
 
 async def test_messages_at_both_are_answered_one_at_a_time_and_in_order(

@@ -46,6 +46,7 @@ DROP = "atelier.drop"
 """The extension of the ASGI scope by which the server closes a connection whose client takes nothing."""
 
 GOING_AWAY = 1001
+BROKEN = 1011
 OVERLOADED = 1013
 SLOW_READER = 4408
 MAX_REPLIES = 1_000
@@ -250,6 +251,9 @@ class _Socket:
             await self.close(SLOW_READER)
         except (RuntimeError, OSError) as error:
             logger.debug("a socket ended while it was sent to: %s", error)
+        except Exception:
+            logger.exception("a socket cannot be sent to any more and is closed")
+            await self.close(BROKEN)
 
     async def _send_replies(self) -> int:
         sent = 0

@@ -122,7 +122,10 @@ class McpServers:
                 pause = FIRST_PAUSE if server.error is None else min(pause * 2, LONGEST_PAUSE)
                 server.error = reason
             server.tools = {}
-            self._merge()
+            try:
+                self._merge()
+            except Exception:
+                logger.exception("the tools of the MCP servers could not be listed")
             await asyncio.sleep(pause)
 
     async def _connected(self, server: _Server) -> None:

@@ -237,9 +237,14 @@ class IRunRepository(Protocol):
         ...
 
     async def claim(self, lease: Lease, *, now: datetime, driven: Collection[str] = ()) -> list[Accepted]:
-        """Take over every run whose lease has expired (for a store that one process has to itself: whose owner is another).
+        """Take over every run whose lease has expired, and begin the runs whose turn has come.
 
-        The conversations `driven` are this process's own, however late it is with renewing: they are left alone.
+        In a store that one process has to itself, the lease of any other owner counts as expired. The conversations
+        `driven` are left alone: this process drives them, however late it is with renewing. A conversation that
+        cannot be taken over is logged, counted and skipped.
+
+        Raises:
+            StorageUnavailable: the store itself cannot be used now.
         """
         ...
 

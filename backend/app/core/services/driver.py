@@ -111,9 +111,13 @@ class RunDriver:
     async def look_for_lost_runs(self) -> None:
         """Take over the runs whose process is gone, and begin those whose turn has come."""
         for accepted in await self._store.runs.claim(self.lease(), now=utc_now(), driven=self._held()):
-            if accepted.run.id not in self.runs:
-                logger.info("run %s goes on after an interruption", accepted.run.id)
+            if self.drives(accepted.run.id):
+                continue
+            logger.info("run %s goes on after an interruption", accepted.run.id)
+            try:
                 self._drive(accepted, Begin.AFTER_A_CRASH if accepted.resumes else Begin.FRESH)
+            except Exception:
+                logger.exception("run %s could not be resumed", accepted.run.id)
 
     # --- runs are told something
 
@@ -337,6 +341,8 @@ class RunDriver:
             accepted = await self._store.runs.promote(conversation_id, self.lease())
         except StorageUnavailable as error:
             logger.warning("the queue of a conversation waits for the store: %s", error.message)
+        except Exception:
+            logger.exception("the next run of conversation %s could not begin", conversation_id)
         else:
             if accepted is not None:
                 self._drive(accepted, Begin.FRESH)

@@ -16,6 +16,9 @@ from app.core.services.driven import Driven
 from app.core.services.replay import replay
 
 QUIET_SECONDS = 15.0
+REATTACH_SECONDS = 0.1
+"""The pause before a listener whose events are gone reads on: the log may lack them still."""
+
 ELSEWHERE_SECONDS = 1.0
 """How often it is looked whether a run that another process drives has come to wait."""
 
@@ -116,6 +119,7 @@ class Listeners:
                     batch = feed.read(1_000)
                 except EventsGone:
                     feed.close()
+                    await asyncio.sleep(REATTACH_SECONDS)
                     feed = await self.attach(user, run_id, after, more.set)
                     continue
                 if batch:
@@ -145,7 +149,7 @@ class Listeners:
             run = await self._store.runs.get(run_id, user_id) if waiting else None
             over = run is None or (run.ended_at is not None and run.ended_at < utc_now() - self._lease)
             if over:
-                del self._elsewhere[run_id, user_id]
+                self._elsewhere.pop((run_id, user_id), None)
                 for feed in waiting:
                     feed.give_up()
 

@@ -97,7 +97,7 @@ class RunService:
 
     async def start(self) -> None:
         """Take over the runs that a process before this one left, and keep the leases of our own."""
-        self._commands.listen(self._obey)
+        self._commands.listen(self._take_command)
         await self._driver.look_for_lost_runs()
         self._keeper = asyncio.create_task(self._keep_leases(), name="leases")
 
@@ -279,6 +279,8 @@ class RunService:
                 return
             except AtelierError as error:
                 logger.warning("an answer to run %s has to wait: %s", run_id, error.message)
+            except Exception:
+                logger.exception("an answer to run %s could not be delivered yet", run_id)
             await self._commands.send({"run_id": run_id, **as_command(answer)})
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -286,20 +288,27 @@ class RunService:
     async def _keep_cancelling(self, user: User, run_id: str) -> None:
         """Have a run stopped that another process drives, or did before it died."""
         pause = FIRST_PAUSE
-        try:
-            while not (run := await self.get(user, run_id)).status.ended:
+        while True:
+            try:
+                run = await self.get(user, run_id)
+                if run.status.ended:
+                    return
                 if self._driver.drives(run_id) or run.status is not RunStatus.RUNNING:
                     await self.cancel(user, run_id)
                     return
-                await self._commands.send({"run_id": run_id, "cancel": True})
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-        except AtelierError as error:
-            logger.warning("run %s could not be stopped: %s", run_id, error.message)
+            except NotFound:
+                return
+            except AtelierError as error:
+                logger.warning("run %s cannot be stopped yet: %s", run_id, error.message)
+            except Exception:
+                logger.exception("run %s cannot be stopped yet", run_id)
+            await self._commands.send({"run_id": run_id, "cancel": True})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside everything else; it ends with the service at the latest."""
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(_logged(work))
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
 
@@ -370,6 +379,10 @@ class RunService:
         self._driver.begin(accepted)
         return accepted.run
 
+    async def _take_command(self, command: dict[str, Any]) -> None:
+        """Carry a command out beside the others: one that has to wait must not hold up those behind it."""
+        self._own(self._obey(command))
+
     async def _obey(self, command: dict[str, Any]) -> None:
         """Carry out what another process was asked for a run that this one drives."""
         if command.get("cancel"):
@@ -384,11 +397,13 @@ class RunService:
         """Renew our leases three times in their life, and look for runs whose owner is gone."""
         while True:
             await asyncio.sleep(self._limits.lease.total_seconds() / 3)
-            try:
-                await self._driver.look_after()
-                await self._listeners.look_after()
-            except StorageUnavailable as error:
-                logger.warning("leases could not be renewed: %s", error.message)
+            for look_after in (self._driver.look_after, self._listeners.look_after):
+                try:
+                    await look_after()
+                except StorageUnavailable as error:
+                    logger.warning("leases could not be renewed: %s", error.message)
+                except Exception:
+                    logger.exception("leases could not be looked after; the next round tries again")
 
     # --- inside
 
@@ -448,6 +463,14 @@ class RunService:
 def _skill(message: Message) -> dict[str, Any]:
     """The skill that the turn of a user message uses, as messages and runs note it."""
     return {"skill": message.metadata["skill"]} if isinstance(message.metadata.get("skill"), str) else {}
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work`, and log the exception that ends it."""
+    try:
+        await work
+    except Exception:
+        logger.exception("a background task failed")
 
 
 def _is_blank(content: Content) -> bool:

@@ -14,6 +14,9 @@ from app.core.ports import IUsageRepository, ModelFacts, UsageRow
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 1.0
+MAX_TOKENS = 10**12
+"""The most tokens that one answer can have used."""
+
 FIRST_DAY, LAST_DAY = "0001-01-01", "9999-12-31"
 
 
@@ -51,8 +54,8 @@ class UsageService:
         if row is None:
             row = self._counted[key] = UsageRow(*key)
         row.requests += 1
-        row.input_tokens += usage.get("input_tokens") or 0
-        row.output_tokens += usage.get("output_tokens") or 0
+        row.input_tokens += _tokens(usage.get("input_tokens"))
+        row.output_tokens += _tokens(usage.get("output_tokens"))
         self._more.set()
 
     async def report(
@@ -110,14 +113,22 @@ class UsageService:
             return
         try:
             await self._repository.add(list(counted.values()))
-        except StorageUnavailable as error:
-            logger.warning("tokens wait to be counted: %s", error.message)
+        except Exception as error:
+            if isinstance(error, StorageUnavailable):
+                logger.warning("tokens wait to be counted: %s", error.message)
+            else:
+                logger.exception("tokens could not be counted; they are written again with the next ones")
             for key, row in counted.items():
                 newer = self._counted.setdefault(key, UsageRow(*key))
                 newer.requests += row.requests
                 newer.input_tokens += row.input_tokens
                 newer.output_tokens += row.output_tokens
             self._more.set()
+
+
+def _tokens(value: Any) -> int:
+    """A number of tokens as a provider told it; 0 where that cannot be one."""
+    return value if isinstance(value, int) and 0 <= value <= MAX_TOKENS else 0
 
 
 def cost_of(facts: ModelFacts, input_tokens: int, output_tokens: int) -> float | None:

@@ -76,6 +76,7 @@ class _Door:
                 ready.set_result(manager)
                 await self._stopping.wait()
         except BaseException as error:
+            self._ready = None  # the next request tries again
             if not ready.done():
                 ready.set_exception(error)
             raise

@@ -8,11 +8,12 @@ it has lost events, a reader is told, and reads them from the store.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import orjson
+from prometheus_client import Counter
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -40,6 +41,7 @@ BLOCK_MILLISECONDS = 5_000
 READ_AHEAD = 2_000
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 COMMANDS = "atelier:commands"
+MALFORMED = Counter("atelier_redis_malformed", "Messages and entries in Redis that are not what this service writes")
 
 
 def _key(run_id: str) -> str:
@@ -165,7 +167,7 @@ class RedisRunLog:
                 batch = [self._pending[i] for i in range(min(EVENTS_A_BATCH, len(self._pending)))]
                 try:
                     await self._write(batch)
-                except (RedisError, OSError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
                     logger.warning("events wait for Redis: %s", type(error).__name__)
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
@@ -180,6 +182,8 @@ class RedisRunLog:
         pipeline = self._client.pipeline(transaction=False)
         for event in batch:
             key = _key(event.data["run_id"])
+            if not _can_be_written(event):
+                continue
             pipeline.xadd(key, {"e": event.json}, id=f"{event.seq}-0", maxlen=EVENTS_A_RUN, approximate=True)  # pyright: ignore
             if event.ends:
                 pipeline.expire(key, ENDED_SECONDS)
@@ -280,7 +284,11 @@ class _Feed:
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
             for _, fields in found[0][1] if found else ():
-                event = _event(fields[b"e"])
+                event = _event(fields)
+                if event is None:
+                    self._gone = True
+                    self._wake()
+                    return
                 if event.seq != after + 1 and event.type != "reset":
                     self._gone = True
                     self._wake()
@@ -297,9 +305,24 @@ class _Feed:
                 await self._room.wait()
 
 
-def _event(text: bytes) -> RunEvent:
-    data: dict[str, Any] = orjson.loads(text)
-    return RunEvent(data["seq"], data["type"], data)
+def _can_be_written(event: RunEvent) -> bool:
+    """Whether an event has a text; one without is left out, so that those behind it are written."""
+    try:
+        return bool(event.json)
+    except (TypeError, ValueError):
+        logger.exception("event %d of run %s cannot be written to Redis", event.seq, event.data["run_id"])
+        return False
+
+
+def _event(fields: Mapping[bytes, bytes]) -> RunEvent | None:
+    """The event in an entry of a stream; None where the entry is not one that this service wrote."""
+    try:
+        data: dict[str, Any] = orjson.loads(fields[b"e"])
+        return RunEvent(data["seq"], data["type"], data)
+    except (KeyError, TypeError, ValueError):
+        MALFORMED.inc()
+        logger.warning("an entry in the stream of a run is not an event")
+        return None
 
 
 class RedisCommands:
@@ -336,8 +359,24 @@ class RedisCommands:
                     await channel.subscribe(COMMANDS)  # pyright: ignore
                     pause = FIRST_PAUSE
                     async for message in channel.listen():  # pyright: ignore
-                        await handle(orjson.loads(message["data"]))  # pyright: ignore[reportUnknownArgumentType]
-            except (RedisError, OSError) as error:
+                        await _carry_out(message["data"], handle)  # pyright: ignore[reportUnknownArgumentType]
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is listened again
                 logger.warning("commands of other servers are not heard: %s", type(error).__name__)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def _carry_out(text: bytes, handle: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+    """Hand one command to `handle`; one that is malformed, or fails, does not keep the next ones from being heard."""
+    try:
+        command: Any = orjson.loads(text)
+        if not isinstance(command, dict) or not isinstance(cast("dict[str, Any]", command).get("run_id"), str):
+            raise ValueError("not a command")
+    except ValueError:
+        MALFORMED.inc()
+        logger.warning("a message of %d bytes on Redis' channel %s is not a command", len(text), COMMANDS)
+        return
+    try:
+        await handle(cast("dict[str, Any]", command))
+    except Exception:
+        logger.exception("a command of another server could not be carried out")

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor, words_of
+from app.adapters.outbound.persistence.skipped import Skipped
 from app.core.domain.conversation import Conversation, Summary, clip_spans, go_on_from
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
 from app.core.domain.graph import WorkflowDocument
@@ -214,6 +215,7 @@ class _Messages:
 class _Runs:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
+        self._skipped = Skipped()
 
     async def accept(self, acceptance: Acceptance) -> Accepted:
         store, run, message = self._store, acceptance.run, acceptance.message
@@ -260,7 +262,6 @@ class _Runs:
     def _promote(self, record: _Record, lease: Lease) -> Accepted | None:
         conversation = record.conversation
         for entry in sorted(record.queue):
-            record.queue.remove(entry)
             run = self._store.all_runs[entry[2]]
             message = Message(
                 id=run.message_id,
@@ -269,6 +270,7 @@ class _Runs:
                 content=run.request["content"],
                 created_at=run.created_at,
             )
+            record.queue.remove(entry)
             conversation.message_count += record.append(message)
             if run.status is RunStatus.CANCELLED:
                 continue
@@ -333,15 +335,24 @@ class _Runs:
     async def claim(self, lease: Lease, *, now: datetime, driven: Collection[str] = ()) -> list[Accepted]:
         claimed: list[Accepted] = []
         for record in self._store.records.values():
-            conversation = record.conversation
-            if conversation.active_run_id and record.lease is not None and record.lease.owner != lease.owner:
-                record.lease = lease
-                run = self._store.all_runs[conversation.active_run_id]
-                resumed = Accepted(run.model_copy(deep=True), conversation.model_copy(deep=True), resumes=True)
-                claimed.append(resumed)
-            elif not conversation.active_run_id and (promoted := self._promote(record, lease)) is not None:
-                claimed.append(promoted)
+            try:
+                accepted = self._claim(record, lease, now, driven)
+            except Exception as error:  # noqa: BLE001 - logged, counted, and tried again with the next claim
+                self._skipped.note(record.conversation.id, error)
+            else:
+                claimed += [accepted] if accepted is not None else []
         return claimed
+
+    def _claim(self, record: _Record, lease: Lease, now: datetime, driven: Collection[str]) -> Accepted | None:
+        conversation, held = record.conversation, record.lease
+        if not conversation.active_run_id:
+            return self._promote(record, lease)
+        is_ours = held is not None and held.owner == lease.owner and held.expires_at >= now
+        if held is None or is_ours or conversation.id in driven:
+            return None
+        run = self._store.all_runs[conversation.active_run_id]
+        record.lease = lease
+        return Accepted(run.model_copy(deep=True), conversation.model_copy(deep=True), resumes=True)
 
 
 def _matches(record: _Record, words: list[str]) -> bool:

@@ -36,6 +36,7 @@ class Collections:
         await self.runs.create_index([("conversation_id", ASCENDING), ("message_id", ASCENDING)], unique=True)
         await self.runs.create_index([("conversation_id", ASCENDING), ("input_id", ASCENDING)])
         await self.runs.create_index([("conversation_id", ASCENDING), ("place_in_queue", ASCENDING)])
+        await self.runs.create_index([("place_in_queue", ASCENDING)])
         await self.skills.create_index([("user_id", ASCENDING), ("slug", ASCENDING)])
         place = ("user_id", "day", "model", "conversation_id")
         await self.usage.create_index([(name, ASCENDING) for name in place], unique=True)

@@ -10,10 +10,12 @@ from pymongo.errors import DuplicateKeyError
 
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
+    LAST_PLACE,
     activity,
     branch_changes,
     from_conversation,
     from_message,
+    place,
     search_text,
     to_conversation,
     touched,
@@ -87,7 +89,8 @@ class MongoConversations:
         mine = {"_id": conversation_id, "user_id": user_id}
         if await self._collections.conversations.find_one(mine, {"_id": 1}) is None:
             return False
-        await self._collections.messages.delete_many({"conversation_id": conversation_id})
+        every_place = {"$gte": place(conversation_id, 0), "$lte": place(conversation_id, LAST_PLACE)}
+        await self._collections.messages.delete_many({"_id": every_place})
         await self._collections.runs.delete_many({"conversation_id": conversation_id})
         await self._collections.workflows.delete_one({"_id": conversation_id})
         await self._collections.conversations.delete_one(mine)

@@ -18,6 +18,7 @@ from app.adapters.outbound.persistence.rows import (
     words_of,
 )
 from app.core.domain.conversation import Conversation, go_on_from
+from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunState, RunStatus
 from app.core.domain.time import from_micros, to_micros, utc_now
@@ -131,8 +132,11 @@ def to_message(document: Document) -> Message:
     )
 
 
-def from_run(run: Run, place_in_queue: int | None) -> Document:
-    """The document of a new run. What it was asked is kept until its first step is stored."""
+def from_run(run: Run, place_in_queue: int | None, fence: str | None = None) -> Document:
+    """The document of a new run. What it was asked is kept until its first step is stored.
+
+    `fence` is the token of the lease that the run is driven under; only its holder may change the run.
+    """
     return {
         "_id": run.id,
         "conversation_id": run.conversation_id,
@@ -141,6 +145,7 @@ def from_run(run: Run, place_in_queue: int | None) -> Document:
         "input_id": run.input_id,
         "model": run.model,
         "place_in_queue": place_in_queue,
+        "fence": fence,
         "request": dump(run.request),
         "created_at": to_micros(run.created_at),
         **run_changes(run),
@@ -230,5 +235,16 @@ def branch_changes(conversation: Conversation, head: Place) -> Document:
 
 
 def from_lease(run_id: str, lease: Lease) -> Document:
-    """Who drives a conversation, and until when."""
-    return {"id": run_id, "owner": lease.owner, "expires_at": to_micros(lease.expires_at)}
+    """Who drives a conversation, until when, and the fencing token of this holder: a new one each time the lease is taken."""
+    return {"id": run_id, "owner": lease.owner, "expires_at": to_micros(lease.expires_at), "fence": new_id()}
+
+
+def void_message(conversation_id: str, seq: int) -> Document:
+    """Occupies a place so that an insert that is still on its way fails there. No query for messages finds it."""
+    key = place(conversation_id, seq)
+    return {"_id": key, "conversation_id": None, "id": key}
+
+
+def void_run(run_id: str) -> Document:
+    """Occupies the id of a run so that an insert that is still on its way fails. No query for runs finds it."""
+    return {"_id": run_id, "conversation_id": None, "user_id": None, "message_id": run_id, "is_void": True}

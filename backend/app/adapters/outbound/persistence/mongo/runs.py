@@ -1,16 +1,23 @@
 """Runs in MongoDB: every promise kept by the order of single writes, so that any topology will do.
 
 The conversation's document holds the lease, and whoever writes for a run first takes places for its messages there, on
-the condition that the lease is still its own: a process that lost it writes nothing. What a crash can leave behind is
-a place without a message, or a message without its run's last word; `claim` mends both from what is stored.
+the condition that the lease is still its own. What a crash can leave behind is a place without a message, or a message
+without its run's last word; `claim` mends both from what is stored.
+
+A process may also be slow: alive, but without its lease, with writes still on their way. Each time the lease is taken it
+gets a new fencing token, which the run's document repeats; every later write names the token it was begun under. Messages
+are fenced by their places: whoever takes over voids the places that hold no message, so that a late insert fails.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Coroutine, Sequence
+from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
-from pymongo.errors import AutoReconnect, DuplicateKeyError, PyMongoError
+from pymongo.errors import AutoReconnect, BulkWriteError, ConnectionFailure, DuplicateKeyError, PyMongoError
 
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
@@ -27,18 +34,28 @@ from app.adapters.outbound.persistence.mongo.documents import (
     to_run,
     to_run_state,
     touched,
+    void_message,
+    void_run,
     waits,
 )
 from app.adapters.outbound.persistence.mongo.messages import insert, stored
+from app.adapters.outbound.persistence.skipped import Skipped
 from app.core.domain.conversation import clip_spans
-from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
+from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound, StorageUnavailable
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunState, RunStatus
 from app.core.domain.time import to_micros
 from app.core.ports import Acceptance, Accepted, Lease, Place, Step
 
 _QUEUE_ORDER = [("place_in_queue", ASCENDING), ("created_at", ASCENDING), ("_id", ASCENDING)]
+_IN_QUEUE = [RunStatus.QUEUED.value, RunStatus.CANCELLED.value]
+"""The states of runs that a queue may hold: the message of one that was cancelled is still to be stored."""
+
 _CLAIMED_AT_ONCE = 1_000
+_PLACES_OF_A_STEP = 256
+"""At most so many places are taken for one step."""
+
+logger = logging.getLogger(__name__)
 
 
 class MongoRuns:
@@ -47,10 +64,11 @@ class MongoRuns:
     def __init__(self, collections: Collections) -> None:
         self._collections = collections
         self._doubtful: set[str] = set()
+        self._skipped = Skipped()
 
     @guarded
     async def accept(self, acceptance: Acceptance) -> Accepted:
-        run = acceptance.run
+        run, lease = acceptance.run, from_lease(acceptance.run.id, acceptance.lease)
         earlier, waiting = await asyncio.gather(
             self._earlier(run),
             self._next_in_queue(run.conversation_id),
@@ -60,20 +78,20 @@ class MongoRuns:
         if waiting is not None:
             before = None
         elif acceptance.go_on_from is not None:
-            before = await self._take_at(acceptance, acceptance.go_on_from)
+            before = await self._take_at(acceptance, acceptance.go_on_from, lease)
         else:
-            before = await self._take(acceptance)
+            before = await self._take(acceptance, lease)
         try:
             if before is None:
                 return await self._queue(acceptance)
-            return await self._begin(before, acceptance)
-        except DuplicateKeyError:
+            return await self._begin(before, acceptance, lease)
+        except DuplicateKeyError as error:
             # The same message came twice at the same moment, and the other one was first.
             if before is not None:
-                await self._release(run)
+                await self._release(run.conversation_id, lease)
             first = await self._earlier(run)
             if first is None:
-                raise
+                raise _too_slow() from error
             return await self._again(to_run(first))
 
     @guarded
@@ -91,12 +109,12 @@ class MongoRuns:
                 return await self._next_in_queue(step.run.conversation_id) is not None
         try:
             return await self._commit(step)
-        except PyMongoError:
+        except (PyMongoError, asyncio.CancelledError):
             self._doubtful.add(run_id)
             raise
 
     async def _correct(self, step: Step) -> bool:
-        """Make head and count of a conversation agree with its messages; a place that was taken in vain stays empty.
+        """Make head and count of a conversation agree with its messages; a place that was taken in vain is voided.
 
         Returns:
             Whether the step had been written to its end, and only the answer was lost.
@@ -107,12 +125,9 @@ class MongoRuns:
             written = {"_id": run.id, "status": run.status.value, "last_seq": run.last_seq}
             gave_lease_back = run.status.ended or run.status is RunStatus.WAITING
             return gave_lease_back and await self._collections.runs.find_one(written, {"_id": 1}) is not None
-        changes = {
-            "head_message_id": await self._head(conversation),
-            "message_count": await self._count(conversation),
-            "last_seq": max(conversation["last_seq"], await self._newest(conversation)),
-        }
-        await self._collections.conversations.update_one(mine, {"$set": changes})
+        await self._collections.conversations.update_one(
+            _held_in(conversation), {"$set": await self._tip(conversation)}
+        )
         return False
 
     async def _commit(self, step: Step) -> bool:
@@ -127,15 +142,21 @@ class MongoRuns:
         )
         if before is None:
             raise LeaseLost("The run belongs to another process now.")
-        if added and (new := await insert(self._collections, before, step.messages)) < added:
-            await self._collections.conversations.update_one(mine, {"$inc": {"message_count": new - added}})
+        held = _held_in(before)
+        if added and await insert(self._collections, before, step.messages) < added:
+            tip = await self._tip({**before, "last_seq": before["last_seq"] + added})
+            await self._collections.conversations.update_one(held, {"$set": tip})
             await self._read_places(step.messages)
-        await self._collections.runs.update_one({"_id": run.id}, {"$set": run_changes(run), "$unset": {"request": ""}})
+        written = await self._collections.runs.update_one(
+            {"_id": run.id, "fence": _fence_of(before)}, {"$set": run_changes(run), "$unset": {"request": ""}}
+        )
+        if not written.matched_count:
+            raise LeaseLost("The run belongs to another process now.")
         if run.status is RunStatus.WAITING:
-            await self._collections.conversations.update_one(mine, {"$set": {"active_run": waits(run.id)}})
+            await self._collections.conversations.update_one(held, {"$set": {"active_run": waits(run.id)}})
         if not run.status.ended:
             return False
-        await self._collections.conversations.update_one(mine, {"$set": {"active_run": None}})
+        await self._collections.conversations.update_one(held, {"$set": {"active_run": None}})
         return await self._next_in_queue(run.conversation_id) is not None
 
     @guarded
@@ -177,7 +198,12 @@ class MongoRuns:
         )
         if conversation is None:
             return None
-        await self._collections.runs.update_one(mine, {"$set": {"status": RunStatus.RUNNING.value}})
+        taken = await self._collections.runs.update_one(
+            {**mine, "fence": document.get("fence")},
+            {"$set": {"status": RunStatus.RUNNING.value, "fence": _fence_of(conversation)}},
+        )
+        if not taken.matched_count:
+            return None
         run = to_run(document)
         run.status = RunStatus.RUNNING
         return Accepted(run, to_conversation(conversation))
@@ -205,20 +231,41 @@ class MongoRuns:
         expired = {"active_run.expires_at": {"$lt": to_micros(now)}}
         claimed: list[Accepted] = []
         for found in await self._collections.conversations.find(expired).limit(_CLAIMED_AT_ONCE).to_list(None):
-            if found["_id"] in driven:
-                continue
-            taken = await self._collections.conversations.find_one_and_update(
-                _held_as(found),
-                {"$set": {"active_run": from_lease(found["active_run"]["id"], lease)}},
-                return_document=ReturnDocument.AFTER,
-            )
-            if taken is not None and (going_on := await self._mend(taken)) is not None:
-                claimed.append(going_on)
-        waiting = {"place_in_queue": {"$ne": None}}
-        for conversation_id in await self._collections.runs.distinct("conversation_id", waiting):
-            promoted = await self._promote(conversation_id, lease)
-            claimed += [promoted] if promoted is not None else []
+            if found["_id"] not in driven:
+                claimed += await self._unless_it_is_broken(found["_id"], self._take_over(found, lease))
+        for conversation_id in await self._with_a_queue():
+            claimed += await self._unless_it_is_broken(conversation_id, self._promote(conversation_id, lease))
         return claimed
+
+    async def _unless_it_is_broken(
+        self, conversation_id: str, work: Coroutine[Any, Any, Accepted | None]
+    ) -> Sequence[Accepted]:
+        """What `work` on one conversation gives; nothing where that conversation fails, so that the others go on."""
+        try:
+            accepted = await work
+        except (ConnectionFailure, StorageUnavailable):
+            raise
+        except LeaseLost:
+            return ()
+        except Exception as error:  # noqa: BLE001 - logged, counted, and tried again with the next claim
+            self._skipped.note(conversation_id, error)
+            return ()
+        return () if accepted is None else (accepted,)
+
+    async def _with_a_queue(self) -> Sequence[str]:
+        """The conversations in which runs wait for their turn.
+
+        A run that has begun and still holds a place is one whose process died in between; earlier versions left it there.
+        """
+        rows = self._collections.runs.find({"place_in_queue": {"$gte": 0}}, {"conversation_id": 1, "status": 1})
+        found = await rows.to_list(None)
+        begun = [document["_id"] for document in found if document["status"] not in _IN_QUEUE]
+        if begun:
+            logger.warning("%d runs that have begun leave the queue", len(begun))
+            await self._collections.runs.update_many(
+                {"_id": {"$in": begun}, "status": {"$nin": _IN_QUEUE}}, {"$set": {"place_in_queue": None}}
+            )
+        return list(dict.fromkeys(document["conversation_id"] for document in found if document["status"] in _IN_QUEUE))
 
     # --- inside
 
@@ -232,13 +279,12 @@ class MongoRuns:
         """The run that the same message of the same user began before."""
         return await self._collections.runs.find_one({"user_id": run.user_id, "message_id": run.message_id})
 
-    async def _take(self, acceptance: Acceptance) -> Document | None:
+    async def _take(self, acceptance: Acceptance, active: Document) -> Document | None:
         """Take the lease of an idle conversation and a place for the user message; the conversation before that.
 
         None where it is busy and the run is to be queued.
         """
         run = acceptance.run
-        active = from_lease(run.id, acceptance.lease)
         if acceptance.create is not None:
             document = from_conversation(acceptance.create)
             begun = {**document, "active_run": active, "head_message_id": run.message_id}
@@ -259,7 +305,7 @@ class MongoRuns:
             raise NotFound("There is no such conversation.")
         return before
 
-    async def _take_at(self, acceptance: Acceptance, head: Place) -> Document | None:
+    async def _take_at(self, acceptance: Acceptance, head: Place, active: Document) -> Document | None:
         """Take the lease for a turn that begins a branch behind `head`; the conversation with that branch, before its message."""
         run, message = acceptance.run, acceptance.message
         mine = {"_id": run.conversation_id, "user_id": run.user_id}
@@ -268,7 +314,7 @@ class MongoRuns:
             if found["active_run"] is not None:
                 return None
             branch = branch_changes(to_conversation(found), head)
-            changes = {**branch, "active_run": from_lease(run.id, acceptance.lease), **touched(run.conversation_id)}
+            changes = {**branch, "active_run": active, **touched(run.conversation_id)}
             if message is not None:
                 changes["head_message_id"] = message.id
             taken = await self._collections.conversations.find_one_and_update(
@@ -280,23 +326,34 @@ class MongoRuns:
                 return {**taken, **branch}
         raise NotFound("There is no such conversation.")
 
-    async def _begin(self, before: Document, acceptance: Acceptance) -> Accepted:
+    async def _begin(self, before: Document, acceptance: Acceptance, active: Document) -> Accepted:
         """Store the run and its user message in the conversation whose lease was taken."""
         run, message = acceptance.run, acceptance.message
         run.begin(message)
-        await self._collections.runs.insert_one(from_run(run, None))
+        await self._collections.runs.insert_one(from_run(run, None, active["fence"]))
         conversation = to_conversation(before)
         conversation.active_run_id = run.id
         if message is None:
             return Accepted(run, conversation)
         if not await insert(self._collections, before, [message]):
-            await self._collections.runs.delete_one({"_id": run.id})
-            await self._release(run)
-            raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
+            return await self._begun_in_vain(run, active)
         conversation.head_message_id = message.id
         conversation.message_count += 1
         conversation.last_seq = message.seq or 0
         return Accepted(run, conversation, message)
+
+    async def _begun_in_vain(self, run: Run, active: Document) -> Accepted:
+        """The user message could not be stored: its id is taken, or another process took over in the meantime."""
+        mine = await self._collections.runs.delete_one({"_id": run.id, "fence": active["fence"]})
+        await self._release(run.conversation_id, active)
+        if not mine.deleted_count:
+            taken_over = await self._collections.runs.find_one({"_id": run.id, "user_id": run.user_id})
+            if taken_over is None:
+                raise _too_slow()
+            return await self._again(to_run(taken_over))
+        if not await stored(self._collections, run.conversation_id, [run.message_id]):
+            raise _too_slow()
+        raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
 
     async def _queue(self, acceptance: Acceptance) -> Accepted:
         run = acceptance.run
@@ -319,66 +376,144 @@ class MongoRuns:
 
     async def _promote(self, conversation_id: str, lease: Lease, *, only: str | None = None) -> Accepted | None:
         while (waiting := await self._next_in_queue(conversation_id)) is not None:
-            run = to_run(waiting)
-            if only not in (None, run.id):
+            run_id = waiting["_id"]
+            if only not in (None, run_id):
                 return None
-            before = await self._collections.conversations.find_one_and_update(
+            taken = await self._collections.conversations.find_one_and_update(
                 {"_id": conversation_id, "active_run": None},
-                {
-                    "$set": {"active_run": from_lease(run.id, lease), "head_message_id": run.message_id},
-                    "$inc": {"last_seq": 1, "message_count": 1},
-                },
-                return_document=ReturnDocument.BEFORE,
+                {"$set": {"active_run": from_lease(run_id, lease)}},
+                return_document=ReturnDocument.AFTER,
             )
-            if before is None:
+            if taken is None:
                 return None
-            message = _user_message(run)
-            await insert(self._collections, before, [message])
-            cancelled = run.status is RunStatus.CANCELLED
-            if not cancelled:
-                run.begin(message)
-            await self._collections.runs.update_one(
-                {"_id": run.id}, {"$set": {"place_in_queue": None, **run_changes(run)}}
-            )
-            conversation = to_conversation(before)
-            if not cancelled:
-                conversation.active_run_id, conversation.head_message_id = run.id, message.id
-                conversation.message_count += 1
-                conversation.last_seq = message.seq or 0
-                return Accepted(run, conversation, message)
-            await self._collections.conversations.update_one(
-                {"_id": conversation_id, "active_run.id": run.id}, {"$set": {"active_run": None}}
-            )
+            if (begun := await self._begin_queued(taken, waiting)) is not None:
+                return begun
         return None
 
     async def _next_in_queue(self, conversation_id: str) -> Document | None:
-        waiting = {"conversation_id": conversation_id, "place_in_queue": {"$ne": None}}
+        waiting = {
+            "conversation_id": conversation_id,
+            "place_in_queue": {"$gte": 0},
+            "status": {"$in": _IN_QUEUE},
+        }
         return await self._collections.runs.find_one(waiting, sort=_QUEUE_ORDER)
 
-    async def _mend(self, taken: Document) -> Accepted | None:
-        """Make a conversation whose process died agree with its messages; its run, if there is one to go on with."""
-        conversation_id, run_id = taken["_id"], taken["active_run"]["id"]
-        document = await self._collections.runs.find_one({"_id": run_id})
-        run = to_run(document) if document is not None else None
-        head, last_seq = await self._head(taken), taken["last_seq"]
-        if run is not None and run.request and not await stored(self._collections, conversation_id, [run.message_id]):
-            message = _user_message(run)
-            await insert(self._collections, {**taken, "head_message_id": head}, [message])
-            head, last_seq = message.id, message.seq
-        over = run is None or run.status.ended
-        changes: Document = {"last_seq": last_seq, "head_message_id": head, "message_count": await self._count(taken)}
-        if over:
-            changes["active_run"] = None
-        mended = await self._collections.conversations.find_one_and_update(
-            _held_as(taken),
-            {"$set": changes},
+    async def _begin_queued(self, taken: Document, document: Document) -> Accepted | None:
+        """Store the user message of a queued run whose lease is held in `taken`, and begin it; None where it was cancelled.
+
+        Raises:
+            LeaseLost: another process took over in the meantime.
+        """
+        run = to_run(document)
+        conversation, message = await self._store_question(taken, run)
+        if run.status is RunStatus.QUEUED:
+            run.begin(message)
+            begun = await self._collections.runs.update_one(
+                {"_id": run.id, "status": RunStatus.QUEUED.value, "fence": document.get("fence")},
+                {"$set": {"place_in_queue": None, "fence": _fence_of(taken), **run_changes(run)}},
+            )
+            if begun.matched_count:
+                return Accepted(run, to_conversation(conversation), message)
+        await self._collections.runs.update_one(
+            {"_id": run.id, "status": RunStatus.CANCELLED.value}, {"$set": {"place_in_queue": None}}
+        )
+        await self._collections.conversations.update_one(_held_in(taken), {"$set": {"active_run": None}})
+        return None
+
+    async def _store_question(self, taken: Document, run: Run) -> tuple[Document, Message | None]:
+        """Store the user message of `run`, whose lease is held in `taken`, where it is not stored yet; the conversation then.
+
+        Raises:
+            LeaseLost: another process took over in the meantime.
+        """
+        known = await stored(self._collections, run.conversation_id, [run.message_id])
+        if known or "content" not in run.request:
+            return taken, known[0] if known else None
+        before = await self._collections.conversations.find_one_and_update(
+            _held_in(taken),
+            {"$set": {"head_message_id": run.message_id}, "$inc": {"last_seq": 1, "message_count": 1}},
+            return_document=ReturnDocument.BEFORE,
+        )
+        message = _user_message(run)
+        if before is None or not await insert(self._collections, before, [message]):
+            raise LeaseLost("The run belongs to another process now.")
+        after = {"last_seq": message.seq, "head_message_id": message.id, "message_count": before["message_count"] + 1}
+        return {**before, **after}, message
+
+    async def _take_over(self, found: Document, lease: Lease) -> Accepted | None:
+        """Take the expired lease of a conversation, and mend what its process left behind."""
+        taken = await self._collections.conversations.find_one_and_update(
+            _held_as(found),
+            {"$set": {"active_run": from_lease(found["active_run"]["id"], lease)}},
             return_document=ReturnDocument.AFTER,
         )
-        if mended is None or run is None or over:
+        return None if taken is None else await self._mend(taken)
+
+    async def _mend(self, taken: Document) -> Accepted | None:
+        """Make a conversation whose process died, or is slow, agree with its messages; its run, if it goes on.
+
+        First everything that may still be on its way is fenced off: the run, then the places. Only then is it read.
+
+        Raises:
+            LeaseLost: another process took over in the meantime.
+        """
+        document = await self._fence(taken["active_run"]["id"], _fence_of(taken))
+        mended = await self._collections.conversations.find_one_and_update(
+            _held_in(taken), {"$set": await self._tip(taken)}, return_document=ReturnDocument.AFTER
+        )
+        if mended is None:
+            raise LeaseLost("The run belongs to another process now.")
+        if document is not None and document["status"] == RunStatus.QUEUED.value:
+            return await self._begin_queued(mended, document)
+        run = to_run(document) if document is not None else None
+        conversation = mended if run is None else (await self._store_question(mended, run))[0]
+        if run is None or run.status.ended:
+            await self._collections.conversations.update_one(_held_in(taken), {"$set": {"active_run": None}})
             return None
         # Its process may have died between writing that the run waits and giving the lease back, or the other way round.
         run.status = RunStatus.RUNNING
-        return Accepted(run, to_conversation(mended), resumes=True)
+        await self._collections.runs.update_one(
+            {"_id": run.id, "fence": _fence_of(taken)}, {"$set": {"status": run.status.value}}
+        )
+        return Accepted(run, to_conversation(conversation), resumes=True)
+
+    async def _fence(self, run_id: str, fence: str | None) -> Document | None:
+        """Let nobody but the holder of `fence` change a run from now on; the run then.
+
+        None where its process died before it stored the run. If it was only slow, its insert will fail.
+        """
+        while True:
+            found = await self._collections.runs.find_one_and_update(
+                {"_id": run_id},
+                {"$set": {"fence": fence, "place_in_queue": None}},
+                return_document=ReturnDocument.AFTER,
+            )
+            if found is not None:
+                return None if found.get("is_void") else found
+            with suppress(DuplicateKeyError):
+                await self._collections.runs.insert_one(void_run(run_id))
+
+    async def _tip(self, conversation: Document) -> Document:
+        """Head, count and last place of a conversation as its messages tell them, once nothing more can arrive late."""
+        await self._void_free_places(conversation)
+        return {
+            "head_message_id": await self._head(conversation),
+            "message_count": await self._count(conversation),
+            "last_seq": max(conversation["last_seq"], await self._newest(conversation)),
+        }
+
+    async def _void_free_places(self, conversation: Document) -> None:
+        """Occupy the places that were taken and hold no message: an insert that is still on its way fails there."""
+        conversation_id, last = conversation["_id"], conversation["last_seq"]
+        seqs = range(max(1, last - _PLACES_OF_A_STEP + 1), last + 1)
+        keys = {"$gte": place(conversation_id, seqs.start), "$lte": place(conversation_id, last)}
+        rows = await self._collections.messages.find({"_id": keys}, {"_id": 1}).to_list(None)
+        occupied = {document["_id"] for document in rows}
+        free = [void_message(conversation_id, seq) for seq in seqs if place(conversation_id, seq) not in occupied]
+        if free:
+            # A message that arrived in between keeps its place: the insert there fails, which is as good.
+            with suppress(BulkWriteError):
+                await self._collections.messages.insert_many(free, ordered=False)
 
     async def _head(self, conversation: Document) -> str | None:
         """The id of the newest message of the active branch that is really there."""
@@ -403,15 +538,14 @@ class MongoRuns:
     async def _count(self, conversation: Document) -> int:
         return await self._collections.messages.count_documents({"conversation_id": conversation["_id"]})
 
-    async def _release(self, run: Run) -> None:
+    async def _release(self, conversation_id: str, active: Document) -> None:
         """Give back the lease and the place of a run that was not to be."""
-        taken = await self._collections.conversations.find_one({"_id": run.conversation_id, "active_run.id": run.id})
+        held = {"_id": conversation_id, "active_run.fence": active["fence"]}
+        taken = await self._collections.conversations.find_one(held)
         if taken is not None:
-            changes = {"active_run": None, "head_message_id": await self._head(taken)}
-            await self._collections.conversations.update_one(
-                {"_id": run.conversation_id, "active_run.id": run.id},
-                {"$set": {**changes, "message_count": await self._count(taken)}},
-            )
+            changes: Document = {"active_run": None, "head_message_id": await self._head(taken)}
+            changes["message_count"] = await self._count(taken)
+            await self._collections.conversations.update_one(held, {"$set": changes})
 
     async def _read_places(self, messages: Sequence[Message]) -> None:
         """Give messages that had been stored before the places that they have."""
@@ -427,6 +561,26 @@ def _mine(step: Step) -> Document:
     """The condition that a step's run still belongs to the process that writes it."""
     run = step.run
     return {"_id": run.conversation_id, "active_run.id": run.id, "active_run.owner": step.owner}
+
+
+def _fence_of(conversation: Document) -> str | None:
+    """The fencing token of the lease that a conversation is held under."""
+    return conversation["active_run"].get("fence")
+
+
+def _held_in(conversation: Document) -> Document:
+    """The condition that nobody has taken the lease since `conversation` was read."""
+    held = conversation["active_run"]
+    return {
+        "_id": conversation["_id"],
+        "active_run.id": held["id"],
+        "active_run.owner": held["owner"],
+        "active_run.fence": held.get("fence"),
+    }
+
+
+def _too_slow() -> StorageUnavailable:
+    return StorageUnavailable("The database took too long, and nothing was stored. Send the message again.")
 
 
 def _held_as(conversation: Document) -> Document:

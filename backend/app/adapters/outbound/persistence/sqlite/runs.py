@@ -1,10 +1,11 @@
 """Runs in SQLite: acceptance, steps, queues and leases, each in one transaction."""
 
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from app.adapters.outbound.persistence.rows import dump, dump_options
+from app.adapters.outbound.persistence.skipped import Skipped
 from app.adapters.outbound.persistence.sqlite.conversations import find, go_on, insert_conversation, is_taken
 from app.adapters.outbound.persistence.sqlite.database import Database
 from app.adapters.outbound.persistence.sqlite.messages import Tip, append
@@ -35,6 +36,7 @@ class SqliteRuns:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._skipped = Skipped()
 
     async def accept(self, acceptance: Acceptance) -> Accepted:
         return await self._database.write(lambda connection: _accept(connection, acceptance))
@@ -106,24 +108,51 @@ class SqliteRuns:
 
     async def claim(self, lease: Lease, *, now: datetime, driven: Collection[str] = ()) -> list[Accepted]:
         # The data folder belongs to one process, so a run of another owner has lost its process, whatever its lease says.
+        # One of our own whose lease has run out was given up here: its steps could not be stored.
         def job(connection: sqlite3.Connection) -> list[Accepted]:
-            claimed: list[Accepted] = []
             rows = connection.execute(
-                "SELECT * FROM conversations WHERE active_run_id IS NOT NULL AND lease_owner NOT IN (?, ?)",
-                (lease.owner, NOBODY),
+                "SELECT * FROM conversations WHERE active_run_id IS NOT NULL"
+                " AND (lease_owner NOT IN (?, ?) OR (lease_owner = ? AND lease_expires_at < ?))",
+                (lease.owner, NOBODY, lease.owner, to_micros(now)),
             ).fetchall()
-            for row in rows:
-                _lease(connection, row["number"], lease)
-                run = connection.execute(f"{_RUN} WHERE runs.id = ?", (row["active_run_id"],)).fetchone()
-                claimed.append(Accepted(to_run(run, row["id"]), to_conversation(row), resumes=True))
+            lost = (row for row in rows if row["id"] not in driven)
+            claimed = [self._unless_it_is_broken(connection, row, lease, _take_over) for row in lost]
             idle = connection.execute(
                 "SELECT * FROM conversations WHERE active_run_id IS NULL"
                 " AND number IN (SELECT conversation FROM runs WHERE place_in_queue IS NOT NULL)"
             ).fetchall()
-            claimed += filter(None, (_promote(connection, row, lease) for row in idle))
-            return claimed
+            claimed += [self._unless_it_is_broken(connection, row, lease, _promote) for row in idle]
+            return [accepted for accepted in claimed if accepted is not None]
 
         return await self._database.write(job)
+
+    def _unless_it_is_broken(
+        self,
+        connection: sqlite3.Connection,
+        row: sqlite3.Row,
+        lease: Lease,
+        work: Callable[[sqlite3.Connection, sqlite3.Row, Lease], Accepted | None],
+    ) -> Accepted | None:
+        """What `work` on one conversation gives; None, and nothing changed, where that conversation fails."""
+        connection.execute("SAVEPOINT conversation")
+        try:
+            return work(connection, row, lease)
+        except sqlite3.OperationalError:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged, counted, and tried again with the next claim
+            connection.execute("ROLLBACK TO conversation")
+            self._skipped.note(row["id"], error)
+            return None
+        finally:
+            if connection.in_transaction:
+                connection.execute("RELEASE conversation")
+
+
+def _take_over(connection: sqlite3.Connection, row: sqlite3.Row, lease: Lease) -> Accepted:
+    """Take the lease of a conversation whose process is gone."""
+    _lease(connection, row["number"], lease)
+    run = connection.execute(f"{_RUN} WHERE runs.id = ?", (row["active_run_id"],)).fetchone()
+    return Accepted(to_run(run, row["id"]), to_conversation(row), resumes=True)
 
 
 def _accept(connection: sqlite3.Connection, acceptance: Acceptance) -> Accepted:
