@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -110,6 +111,14 @@ class Settings(BaseSettings):
     )
     allowed_hosts: CommaList = Field(
         default_factory=list, description="Names by which the service is reached, beside localhost and addresses."
+    )
+
+    trusted_proxies: CommaList = Field(
+        default_factory=list,
+        description="Addresses or networks of proxies, beside this machine, whose X-Forwarded headers are believed.",
+    )
+    max_connections_per_address: int = Field(
+        default=500, ge=0, description="Connections from one address at once, this machine and proxies aside; 0: any."
     )
 
     mongodb_url: OptionalSecret = Field(
@@ -224,6 +233,16 @@ class Settings(BaseSettings):
     @classmethod
     def _words_in_lower_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for address in value:
+            try:
+                ip_network(address)
+            except ValueError as error:
+                raise ValueError(f"{address[:100]!r} is no address or network such as 10.0.0.0/8") from error
+        return value
 
     @field_validator("custom_providers")
     @classmethod

@@ -23,9 +23,10 @@ ADDRESS = re.compile(r"ready at\s+(http://\S+?)/(?:\?token=(\S+))?$")
 class Command:
     """A running `atelier serve`."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, files: str | None = None, **environment: str) -> None:
+        limit = () if files is None else ("prlimit", f"--nofile={files}")
         self.process = subprocess.Popen(
-            [COMMAND, "serve", *(() if "--port" in arguments else ("--port", "0")), *arguments],
+            [*limit, COMMAND, "serve", *(() if "--port" in arguments else ("--port", "0")), *arguments],
             cwd=folder,
             env={**clean_environment(), **environment},
             stdout=subprocess.PIPE,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.adapters.inbound.connections import ConnectionLimits
 from app.adapters.inbound.server import Server
 from app.bootstrap import open_store
 from app.core.services.checker import check_all
@@ -22,14 +23,14 @@ Start = Callable[..., Awaitable[Service]]
 
 
 @asynccontextmanager
-async def serve(settings: Settings, port: int = 0) -> AsyncIterator[Service]:
+async def serve(settings: Settings, port: int = 0, limits: ConnectionLimits | None = None) -> AsyncIterator[Service]:
     """The service for `settings`, as the command starts it."""
     app = create_app(settings)
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(("127.0.0.1", port))
     started = asyncio.Event()
-    server = Server(app, max_frame_bytes=settings.ws_max_frame_bytes, on_ready=started.set)
+    server = Server(app, max_frame_bytes=settings.ws_max_frame_bytes, on_ready=started.set, limits=limits)
     serving = asyncio.create_task(server._serve([listening]))  # without its signal handlers
     waiting = asyncio.create_task(started.wait())
     await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -88,9 +89,11 @@ async def start(request: pytest.FixtureRequest, tmp_path: Path, upstream: Upstre
     stores: dict[str, Settings] = {}
     async with AsyncExitStack() as stack:
 
-        async def begin(*, checked: bool = True, port: int = 0, **changes: Any) -> Service:
+        async def begin(
+            *, checked: bool = True, port: int = 0, limits: ConnectionLimits | None = None, **changes: Any
+        ) -> Service:
             settings = settings_for(tmp_path, upstream, **changes)
-            service = await stack.enter_async_context(serve(settings, port))
+            service = await stack.enter_async_context(serve(settings, port, limits))
             if not checked:
                 return service
             stores[f"{settings.mongodb_database}@{settings.mongodb_url or settings.data_dir}"] = settings

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.adapters.inbound.openai_api.errors import PREFIX, body_of, headers_of, status_of
 from app.adapters.inbound.problems import problem
+from app.adapters.inbound.security_headers import secured
 from app.core.domain.errors import AtelierError, Forbidden, Unauthenticated
 from app.core.domain.user import User
 from app.core.services.accounts import IAccounts
@@ -116,7 +117,7 @@ async def _refuse(error: AtelierError, scope: Scope, receive: Receive, send: Sen
     if scope["type"] == "http" and scope["path"].startswith(PREFIX):
         await Response(body_of(error), status_of(error), headers=_text(headers_of(error)))(scope, receive, send)
         return
-    await problem(error)(scope, receive, send)
+    await problem(error)(scope, receive, secured(send) if scope["type"] == "websocket" else send)
 
 
 def _text(headers: list[tuple[bytes, bytes]]) -> dict[str, str]:

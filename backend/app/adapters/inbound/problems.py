@@ -6,11 +6,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as ASGIMessage
 
-from app.core.domain.errors import AtelierError, Internal, InvalidFrame, NotFound, TooLarge
+from app.core.domain.errors import AtelierError, Internal, InvalidFrame, NotFound, RequestTimeout, TooLarge
 from app.core.domain.event import to_json
 from app.core.domain.workflow_errors import RunnerUnavailable, WorkflowRefused
 from app.core.services.tools import InvalidArguments
@@ -20,6 +21,7 @@ STATUS: dict[str, int] = {
     "unknown_type": 422,
     "empty_input": 422,
     "too_large": 413,
+    "request_timeout": 408,
     "unauthenticated": 401,
     "forbidden": 403,
     "not_found": 404,
@@ -71,6 +73,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(AtelierError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -124,6 +127,11 @@ async def _http(request: Request, error: Exception) -> Response:
     for name, value in (error.headers or {}).items():
         answer.headers[name] = value
     return answer
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    """Nobody reads this answer: the client left before its request was there."""
+    return problem(RequestTimeout("The connection ended before the request was there. Send it again."))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -3,42 +3,22 @@
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-from app.adapters.inbound.websocket_handler import DROP, WebSocketHandler
+from app.adapters.inbound.connections import ConnectionLimits, Connections, HttpProtocol, SocketProtocol
+from app.adapters.inbound.security_headers import SecurityHeaders
+from app.adapters.inbound.websocket_handler import WebSocketHandler
 from app.core.domain.errors import AtelierError
 
 BACKLOG = 2_048
 PATIENCE_SECONDS = 10
+SWEEP_TICKS = 5
 HEARTBEAT_SECONDS = 20.0
 """How often a WebSocket is asked whether its client is there, and how long the answer may take."""
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """Uvicorn's WebSocket protocol, which can also close a connection whose client takes nothing.
-
-    Uvicorn sends a close frame, as every other one, only when the client has room for it. Through `drop` in the scope's
-    extensions it is put behind what waits, and where that does not go away the connection is broken.
-    """
-
-    async def run_asgi(self) -> None:
-        """Run the application for this connection."""
-        self.scope.setdefault("extensions", {})[DROP] = {"drop": self._drop}  # pyright: ignore[reportArgumentType, reportUnknownMemberType]
-        await super().run_asgi()
-
-    def _drop(self, code: int) -> None:
-        """Close with `code`, at once for the application, for the client when it has read what it was sent before."""
-        if self.close_sent or self.transport.is_closing():
-            return
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": ""})
-        self.conn.send_close(code)
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
-        self.transport.close()
-        self.loop.call_later(PATIENCE_SECONDS, self.transport.abort)
 
 
 class Server(uvicorn.Server):
@@ -51,21 +31,34 @@ class Server(uvicorn.Server):
         refused: why the application could not be opened.
     """
 
-    def __init__(self, app: FastAPI, *, max_frame_bytes: int, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        max_frame_bytes: int,
+        on_ready: Callable[[], None],
+        limits: ConnectionLimits | None = None,
+    ) -> None:
+        limits = limits or ConnectionLimits()
+        self._connections = Connections(limits)
+        http: Any = partial(HttpProtocol, self._connections)
+        websocket: Any = partial(SocketProtocol, self._connections)
         super().__init__(
             uvicorn.Config(
-                app,
+                SecurityHeaders(app),
                 lifespan="off",
-                ws=SocketProtocol,
+                http=http,
+                ws=websocket,
                 ws_per_message_deflate=False,
                 ws_max_size=max_frame_bytes,
                 ws_ping_interval=HEARTBEAT_SECONDS,
                 ws_ping_timeout=HEARTBEAT_SECONDS,
+                forwarded_allow_ips=["127.0.0.1", "::1", *map(str, limits.proxies.networks)],
                 access_log=False,
                 log_config=None,
                 server_header=False,
                 timeout_graceful_shutdown=PATIENCE_SECONDS,
-                backlog=BACKLOG,
+                backlog=min(BACKLOG, self._connections.backlog),
             )
         )
         self._app = app
@@ -84,6 +77,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections that are overdue; uvicorn calls this ten times a second."""
+        if counter % SWEEP_TICKS == 0:
+            self._connections.sweep()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close every WebSocket with 1001, finish what is being answered, then close the application."""

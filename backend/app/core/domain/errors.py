@@ -54,6 +54,13 @@ class TooLarge(AtelierError):
     code = "too_large"
 
 
+class RequestTimeout(AtelierError):
+    """A request that did not arrive in time."""
+
+    code = "request_timeout"
+    retryable = True
+
+
 class Unauthenticated(AtelierError):
     """No credential, or one that is not valid."""
 

@@ -10,11 +10,16 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from app import logs
+from app.adapters.inbound.addresses import TrustedProxies
+from app.adapters.inbound.connections import ConnectionLimits
 from app.adapters.inbound.server import BACKLOG, Server
 from app.bootstrap import make_accounts
 from app.core.domain.errors import AtelierError
 from app.main import create_app
 from app.settings import AuthMode, Settings
+
+OTHER_CONNECTIONS = 5_000
+"""Connections beside the WebSockets."""
 
 
 def run(given: dict[str, Any]) -> int:
@@ -46,6 +51,11 @@ def _serve(app: FastAPI, settings: Settings, listening: socket.socket, token: st
         app,
         max_frame_bytes=settings.ws_max_frame_bytes,
         on_ready=lambda: _greet(app, _address(settings.host, listening), token),
+        limits=ConnectionLimits(
+            total=settings.max_sockets + OTHER_CONNECTIONS,
+            per_address=settings.max_connections_per_address or None,
+            proxies=TrustedProxies.of(settings.trusted_proxies),
+        ),
     )
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])

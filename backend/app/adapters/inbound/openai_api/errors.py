@@ -11,6 +11,7 @@ _KINDS: dict[str, tuple[int, str, str | None]] = {
     "empty_input": (400, "invalid_request_error", None),
     "provider_rejected": (400, "invalid_request_error", None),
     "context_too_long": (400, "invalid_request_error", "context_length_exceeded"),
+    "request_timeout": (408, "invalid_request_error", None),
     "too_large": (413, "invalid_request_error", None),
     "unauthenticated": (401, "invalid_request_error", "invalid_api_key"),
     "provider_not_configured": (401, "authentication_error", "provider_not_configured"),
