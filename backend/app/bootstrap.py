@@ -58,7 +58,7 @@ from app.core.services.usage import UsageService
 from app.core.services.workshop import Workshop
 from app.settings import AuthMode, Settings, settings_for
 
-__all__ = ["make_catalog", "make_keys", "open_store", "run_application", "usual_model"]
+__all__ = ["make_catalog", "make_key_catalog", "make_keys", "open_store", "run_application", "usual_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -263,6 +263,11 @@ def make_catalog(data_dir: Path | None = None) -> ModelCatalog:
         UnknownModel, ProviderNotConfigured: DEFAULT_MODEL cannot be asked.
     """
     return ModelCatalog(settings_for(data_dir))
+
+
+def make_key_catalog(data_dir: Path | None = None) -> ModelCatalog:
+    """The providers and their keys, also where the settings name a model that has no key yet."""
+    return ModelCatalog(settings_for(data_dir), checks_models=False)
 
 
 def make_keys(data_dir: Path | None = None) -> ProviderKeys:

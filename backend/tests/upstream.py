@@ -110,7 +110,10 @@ class Upstream:
         self.closed_early = asyncio.Event()
         self.url = ""
         app = web.Application(client_max_size=64 * 1024 * 1024)
+        self._models: dict[str, list[str]] | None = None
         app.router.add_post("/v1/chat/completions", self._complete)
+        app.router.add_get("/v1/models", self._list)
+        app.router.add_get("/v1/key", self._refuse_key)
         self._server = TestServer(app, host="127.0.0.1")
 
     async def start(self) -> None:
@@ -132,6 +135,21 @@ class Upstream:
 
     def refuses(self, status: int, error: dict[str, Any] | None = None, **headers: str) -> None:
         self.script(lambda answer: answer.refuse(status, error, **headers))
+
+    def lists(self, models: dict[str, list[str]]) -> None:
+        """Have a list of models, for those who show one of these keys; without this there is no list."""
+        self._models = models
+
+    async def _list(self, request: web.Request) -> web.Response:
+        if self._models is None:
+            raise web.HTTPNotFound
+        names = self._models.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        if names is None:
+            return web.json_response({"error": {"message": "Incorrect API key provided."}}, status=401)
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
+
+    async def _refuse_key(self, request: web.Request) -> web.Response:
+        return web.json_response({"error": {"message": "No auth credentials found"}}, status=401)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()

@@ -409,18 +409,62 @@ async def test_each_error_is_seen_below_a_long_conversation(start: Start, upstre
         await expect(page.get_by_role("button", name="Try again")).to_be_in_viewport(ratio=1)
 
 
-async def test_a_key_that_is_entered_is_used(start: Start, upstream: Upstream, open_page: Open):
+async def test_a_key_that_is_entered_is_used(start: Start, upstream: Upstream, open_page: Open, watch: Watch):
     own = CustomProvider(name="studio", base_url=upstream.url, key_variable="STUDIO_KEY", model="scripted")
     service = await start(openai_base_url=None, openai_api_key=None, default_model=None, custom_providers=[own])
     page = await open_page(service)
     await page.get_by_label("Provider").select_option("studio")
     await page.get_by_label("Key").fill("sk-entered-0123456789")
     await page.get_by_role("button", name="Store the key").click()
-    await page.get_by_role("button", name="Use it all the same").click()  # that server has no list of its models
+    await expect(page.get_by_role("alert")).to_contain_text("was not stored")  # that server has no list of its models
+    watch.expected += ["502"]
+    async with service.http() as http:
+        assert (await http.get("/api/models")).json()["items"][0]["id"] == "demo@offline"
+    await page.get_by_role("button", name="Store it anyway").click()
     await expect(page.get_by_label("Provider")).to_be_hidden()
     await say(page, "hello")
     await expect(answers(page)).to_contain_text("You said: hello")
     assert upstream.headers[-1]["Authorization"] == "Bearer sk-entered-0123456789"
+
+
+async def test_keys_are_managed_at_any_time(start: Start, upstream: Upstream, open_page: Open, watch: Watch):
+    watch.expected += ["422"]
+    upstream.lists({"sk-right": ["scripted", "other"]})
+    own = CustomProvider(name="studio", base_url=upstream.url, key_variable="STUDIO_KEY", model="scripted")
+    service = await start(openai_base_url=None, openai_api_key=None, default_model=None, custom_providers=[own])
+    page = await open_page(service)
+    await page.get_by_role("button", name="Go on with the demo model").click()
+    await page.get_by_role("button", name="Model: demo@offline").click()
+    await page.get_by_role("button", name="Providers and keys").click()
+    dialog = page.get_by_role("dialog", name="Providers and keys")
+    studio = dialog.get_by_role("listitem", name="studio")
+
+    async def enter(button: str, key: str) -> None:
+        await studio.get_by_role("button", name=button).click()
+        await studio.get_by_label("Key").fill(key)
+        await studio.get_by_role("button", name="Store the key").click()
+
+    await enter("Add a key", "sk-wrong")
+    await expect(studio.get_by_role("alert")).to_contain_text("studio does not accept this key")
+    await expect(studio.get_by_role("button", name="Store it anyway")).to_be_hidden()
+    await studio.get_by_role("button", name="Cancel").click()
+    await expect(studio).to_contain_text("No key yet")
+    await enter("Add a key", "sk-right")
+    await expect(studio).to_contain_text("Key stored here")
+    await studio.get_by_role("button", name="Test").click()
+    await expect(studio).to_contain_text("studio answers.")
+    await enter("Replace", "sk-wrong")
+    await expect(studio.get_by_role("alert")).to_contain_text("does not accept")
+    await page.keyboard.press("Escape")
+    await say(page, "hello")
+    await expect(answers(page)).to_contain_text("You said: hello")
+    assert upstream.headers[-1]["Authorization"] == "Bearer sk-right"
+    await page.get_by_role("button", name="Model: studio@scripted").click()
+    await page.get_by_role("button", name="Providers and keys").click()
+    await studio.get_by_role("button", name="Remove").click()
+    await expect(studio).to_contain_text("No key yet")
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("button", name="Model: demo@offline")).to_be_visible()
 
 
 async def test_a_phone_shows_the_list_when_it_is_asked_for(start: Start, open_page: Open):

@@ -5,6 +5,7 @@ import { Conversation } from "../chat/Conversation";
 import { ContextDialog } from "../chat/ContextDialog";
 import { COMMANDS, type Command } from "../chat/commands";
 import { changeConversation } from "../chat/conversationCommands";
+import { ProvidersDialog } from "../setup/ProvidersDialog";
 import { Setup } from "../setup/Setup";
 import { Sidebar } from "../sidebar/Sidebar";
 import { useConversations } from "../sidebar/useConversations";
@@ -15,6 +16,7 @@ import { useConnection } from "./connection";
 import { Dialog } from "./Dialog";
 import { newId } from "./ids";
 import { complain, Notices, notify } from "./notices";
+import { useModel } from "./useModel";
 
 interface Shown {
   id: string;
@@ -35,8 +37,6 @@ function download(name: string, text: string): void {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-const MODEL_KEY = "atelier.model";
-
 /** The conversation that the address names, or a new one. */
 function shownByAddress(): Shown {
   const id = decodeURIComponent(location.hash.slice(1));
@@ -47,9 +47,8 @@ export function App() {
   const connection = useConnection();
   const [shown, setShown] = useState(shownByAddress);
   const [models, setModels] = useState<Models | null>(null);
-  const [model, setModel] = useState<string | null>(() => localStorage.getItem(MODEL_KEY));
   const [showsList, setShowsList] = useState(false);
-  const [dialog, setDialog] = useState<"help" | "skills" | "workflow" | "context" | null>(null);
+  const [dialog, setDialog] = useState<"help" | "skills" | "workflow" | "context" | "providers" | null>(null);
   const [skills, setSkills] = useState<Skill[]>([]);
   const [idea, setIdea] = useState<{ text: string; id: string } | null>(null);
   const menuButton = useRef<HTMLButtonElement>(null);
@@ -121,15 +120,13 @@ export function App() {
     document.title = title ? `${title} · Atelier` : "Atelier";
   }, [title]);
 
-  const known = models?.items.some((one) => one.id === model) ? model : null;
-  const chooseModel = useCallback((id: string) => {
-    setModel(id);
-    localStorage.setItem(MODEL_KEY, id);
-  }, []);
+  const { model, choose: chooseModel, settle } = useModel(shown, opened?.id === shown.id ? opened : null, list.refresh);
+  const next = models?.items.find((one) => (model === null ? one.default : one.id === model));
 
   const onStored = useCallback(() => {
+    settle();
     if (location.hash.slice(1) !== shown.id) history.replaceState(null, "", `#${shown.id}`);
-  }, [shown.id]);
+  }, [shown.id, settle]);
 
   const onCommand = useCallback(
     (command: Command) => {
@@ -145,7 +142,7 @@ export function App() {
           break;
         case "model":
           chooseModel(command.argument);
-          notify(`${command.argument} answers from now on.`);
+          notify(`${command.argument} answers in this conversation from now on.`);
           break;
         case "export":
           save(api.exportUrl(shown.id, command.argument === "json" ? "json" : "markdown"), "");
@@ -156,8 +153,15 @@ export function App() {
   );
 
   const empty = useMemo(
-    () => <Setup models={models} onIdea={(text) => setIdea({ text, id: newId() })} onModels={setModels} />,
-    [models],
+    () => (
+      <Setup
+        models={models}
+        isDemo={next?.provider === "demo"}
+        onIdea={(text) => setIdea({ text, id: newId() })}
+        onModels={setModels}
+      />
+    ),
+    [models, next?.provider],
   );
 
   return (
@@ -210,8 +214,9 @@ export function App() {
           id={shown.id}
           isNew={shown.isNew && location.hash === ""}
           models={models?.items ?? []}
-          model={known}
+          model={model}
           onModel={chooseModel}
+          onProviders={() => setDialog("providers")}
           onStored={onStored}
           onTurn={onTurn}
           onCommand={onCommand}
@@ -233,6 +238,7 @@ export function App() {
           idea={idea}
         />
       </main>
+      {dialog === "providers" && <ProvidersDialog onModels={setModels} onClose={() => setDialog(null)} />}
       {dialog === "skills" && <SkillsDialog onClose={() => setDialog(null)} onChange={setSkills} />}
       {dialog === "workflow" && (
         <WorkflowDialog
@@ -244,7 +250,7 @@ export function App() {
           }}
         />
       )}
-      {dialog === "context" && <ContextDialog id={shown.id} model={known} onClose={() => setDialog(null)} />}
+      {dialog === "context" && <ContextDialog id={shown.id} model={model} onClose={() => setDialog(null)} />}
       {dialog === "help" && (
         <Dialog title="Help" onClose={() => setDialog(null)}>
           <dl className="help">

@@ -187,6 +187,7 @@ export interface Provider {
   title: string;
   configured: boolean;
   key_variable: string;
+  key_source?: "environment" | "stored";
   error?: string;
 }
 
@@ -235,6 +236,7 @@ export interface Canvas {
 }
 
 const skillAt = (slug: string): string => `/api/skills/${encodeURIComponent(slug)}`;
+const providerAt = (id: string): string => `/api/providers/${encodeURIComponent(id)}`;
 const at = (id: string): string => `/api/conversations/${encodeURIComponent(id)}`;
 
 /** The calls of the REST surface that the page makes. */
@@ -274,7 +276,9 @@ export const api = {
     ).json()) as Skill,
   skillUrl: (slug: string) => addressOf(`${skillAt(slug)}/export`),
   models: (refresh = false) => json<Models>(`/api/models${refresh ? "?refresh=true" : ""}`),
-  setKey: (provider: string, key: string) =>
-    json<Provider>(`/api/providers/${encodeURIComponent(provider)}/key`, "PUT", { key }),
+  setKey: (provider: string, key: string, keep: boolean) =>
+    json<Provider>(`${providerAt(provider)}/key`, "PUT", { key, keep }),
+  testKey: (provider: string) => json<Provider>(`${providerAt(provider)}/test`, "POST"),
+  removeKey: (provider: string) => json<Provider>(`${providerAt(provider)}/key`, "DELETE"),
   alive: async () => (await request("/api/health/live")).ok,
 };

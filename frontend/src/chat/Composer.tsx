@@ -16,6 +16,7 @@ interface Props {
   models: Model[];
   model: string | null;
   onModel: (model: string) => void;
+  onProviders: () => void;
   onCommand: (command: Command) => void;
   skills: { slug: string; name: string; description: string }[];
   onSkill: (slug: string) => void;
@@ -167,7 +168,12 @@ export function Composer(props: Props) {
           <ComposerPrimitive.AddAttachment className="icon" aria-label="Attach files" multiple>
             <Paperclip size={18} />
           </ComposerPrimitive.AddAttachment>
-          <ModelPicker models={props.models} model={props.model} onModel={props.onModel} />
+          <ModelPicker
+            models={props.models}
+            model={props.model}
+            onModel={props.onModel}
+            onProviders={props.onProviders}
+          />
           <span className="space" />
           {props.isRunning || (props.isWaiting && isEmpty) ? (
             <button type="button" className="send" onClick={props.onStop} aria-label="Stop">

@@ -43,6 +43,8 @@ interface Props {
   models: Model[];
   model: string | null;
   onModel: (model: string) => void;
+  /** Show the providers and their keys. */
+  onProviders: () => void;
   onStored: () => void;
   onTurn: (conversationId: string) => void;
   onCommand: (command: Command) => void;
@@ -308,6 +310,7 @@ function Open(props: OpenProps) {
           models={props.models}
           model={props.model}
           onModel={props.onModel}
+          onProviders={props.onProviders}
           onCommand={props.onCommand}
           skills={props.skills}
           onSkill={(slug) => (choices.current.skill = slug)}

@@ -1,5 +1,5 @@
 /** Which model answers, with what each can. */
-import { ChevronDown, Image, Wrench, Brain } from "lucide-react";
+import { Brain, ChevronDown, Image, KeyRound, Wrench } from "lucide-react";
 import { useEffect, useId, useMemo, useRef, useState } from "react";
 import type { Model } from "../app/api";
 
@@ -7,17 +7,20 @@ export function ModelPicker({
   models,
   model,
   onModel,
+  onProviders,
 }: {
   models: Model[];
   model: string | null;
   onModel: (model: string) => void;
+  onProviders: () => void;
 }) {
   const [isOpen, setIsOpen] = useState(false);
   const [wanted, setWanted] = useState("");
   const box = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
   const list = useId();
-  const current = models.find((one) => one.id === model) ?? models.find((one) => one.default);
+  const current = models.find((one) => (model === null ? one.default : one.id === model));
+  const id = model ?? current?.id ?? null;
   const groups = useMemo(() => {
     const found = new Map<string, Model[]>();
     for (const one of models)
@@ -58,10 +61,10 @@ export function ModelPicker({
         className="quiet"
         aria-haspopup="listbox"
         aria-expanded={isOpen}
-        aria-label={`Model: ${current?.id ?? "none"}`}
+        aria-label={`Model: ${id ?? "none"}`}
         onClick={() => setIsOpen(!isOpen)}
       >
-        <span>{current?.name ?? "No model"}</span> <ChevronDown size={14} />
+        <span>{current?.name ?? (id ? `${id} (not available)` : "Model")}</span> <ChevronDown size={14} />
       </button>
       {isOpen && (
         <div className="menu">
@@ -109,6 +112,16 @@ export function ModelPicker({
             ))}
             {groups.length === 0 && <p className="none">No model of that name.</p>}
           </div>
+          <button
+            type="button"
+            className="more"
+            onClick={() => {
+              setIsOpen(false);
+              onProviders();
+            }}
+          >
+            <KeyRound size={15} aria-hidden="true" /> Providers and keys
+          </button>
         </div>
       )}
     </div>

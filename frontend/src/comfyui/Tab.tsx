@@ -4,8 +4,10 @@ import { useCallback, useEffect, useMemo, useState } from "react";
 import { api, type Conversation as ConversationData, type Models, type Skill } from "../app/api";
 import { useConnection } from "../app/connection";
 import { newId } from "../app/ids";
+import { useModel } from "../app/useModel";
 import { complain, Notices, notify } from "../app/notices";
 import { Conversation } from "../chat/Conversation";
+import { ProvidersDialog } from "../setup/ProvidersDialog";
 import { COMMANDS, type Command } from "../chat/commands";
 import { changeConversation } from "../chat/conversationCommands";
 import { canvasTools } from "./canvas";
@@ -27,7 +29,7 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
   const [list, setList] = useState<ConversationData[]>([]);
   const [models, setModels] = useState<Models | null>(null);
   const [skills, setSkills] = useState<Skill[]>([]);
-  const [model, setModel] = useState<string | null>(null);
+  const [showsProviders, setShowsProviders] = useState(false);
   const [problem, setProblem] = useState<string | null>(null);
   const [idea, setIdea] = useState<{ text: string; id: string } | null>(null);
   const [offered, setOffered] = useState<unknown>(null);
@@ -86,7 +88,9 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
     }, complain);
   };
 
-  const isListed = list.some((one) => one.id === shown.id);
+  const listed = list.find((one) => one.id === shown.id) ?? null;
+  const isListed = listed !== null;
+  const { model, choose, settle } = useModel(shown, listed, refresh);
 
   const onCommand = (command: Command) => {
     const opened = { id: shown.id, isStored: isListed || !shown.isNew, refresh, leave: () => open(null) };
@@ -99,7 +103,7 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
         open(null);
         break;
       case "model":
-        setModel(command.argument);
+        choose(command.argument);
         break;
       case "export":
         notify(`Export it on the page at ${address}.`);
@@ -155,8 +159,12 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
         isNew={shown.isNew && sessionStorage.getItem(OPEN) === null}
         models={models?.items ?? []}
         model={model}
-        onModel={setModel}
-        onStored={() => sessionStorage.setItem(OPEN, shown.id)}
+        onModel={choose}
+        onProviders={() => setShowsProviders(true)}
+        onStored={() => {
+          settle();
+          sessionStorage.setItem(OPEN, shown.id);
+        }}
         onTurn={refresh}
         onCommand={onCommand}
         onMissing={() => open(null)}
@@ -177,6 +185,7 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
           </div>
         }
       />
+      {showsProviders && <ProvidersDialog onModels={setModels} onClose={() => setShowsProviders(false)} />}
       <Notices />
     </main>
   );

@@ -28,6 +28,8 @@ STATUS: dict[str, int] = {
     "conversation_busy": 409,
     "unknown_model": 422,
     "provider_not_configured": 503,
+    "key_refused": 422,
+    "key_unchecked": 502,
     "provider_rate_limited": 429,
     "provider_unavailable": 502,
     "provider_timeout": 504,

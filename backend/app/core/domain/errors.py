@@ -98,6 +98,19 @@ class ProviderNotConfigured(AtelierError):
     code = "provider_not_configured"
 
 
+class KeyRefused(AtelierError):
+    """A provider does not accept the key that was entered for it."""
+
+    code = "key_refused"
+
+
+class KeyUnchecked(AtelierError):
+    """A key could not be checked, since its provider could not be asked."""
+
+    code = "key_unchecked"
+    retryable = True
+
+
 class ProviderRateLimited(AtelierError):
     """The provider asks to come back later."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -64,6 +64,7 @@ class ProviderInfo(BaseModel):
     Attributes:
         configured: whether it can be asked.
         key_variable: what its key is set with; empty where it needs none.
+        key_source: where its key comes from; None where it has none.
         error: why its own list of models could not be read.
     """
 
@@ -71,6 +72,7 @@ class ProviderInfo(BaseModel):
     title: str
     configured: bool
     key_variable: str
+    key_source: Literal["environment", "stored"] | None = None
     error: str | None = None
 
 
@@ -143,12 +145,20 @@ class IProviderKeys(Protocol):
         """
         ...
 
+    def check_form(self, key: str) -> None:
+        """Make sure that a text can be a key.
+
+        Raises:
+            InvalidFrame: it cannot.
+        """
+        ...
+
     def set(self, provider: str, key: str) -> None:
-        """Keep a key; it is used at once.
+        """Store a key; it is used at once.
 
         Raises:
             InvalidFrame: it cannot be a key.
-            StorageUnavailable: it cannot be kept.
+            StorageUnavailable: it cannot be stored.
         """
         ...
 
@@ -191,6 +201,15 @@ class IModelCatalog(Protocol):
 
         Raises:
             UnknownModel, ProviderNotConfigured, ProviderRejected: as `check`.
+        """
+        ...
+
+    async def try_key(self, provider: str, key: str | None = None) -> None:
+        """Ask a provider whether it accepts a key: the given one, else the one that is in use.
+
+        Raises:
+            KeyRefused: it does not.
+            KeyUnchecked: it could not be asked.
         """
         ...
 

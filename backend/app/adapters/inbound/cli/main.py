@@ -147,11 +147,20 @@ def list_workflows() -> None:
 
 
 @keys.command("set")
-def set_key(provider: Annotated[str, typer.Argument(help="For example mistral.")], data_dir: DataDir = None) -> None:
-    """Enter a provider's key; it is asked for, and never stands on the command line."""
+def set_key(
+    provider: Annotated[str, typer.Argument(help="For example mistral.")],
+    data_dir: DataDir = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Store the key as well where the provider cannot be asked.")
+    ] = False,
+) -> None:
+    """Enter a provider's key; it is read from the terminal, never from the command line.
+
+    The provider is asked first, and a key that it refuses is not stored.
+    """
     from app.adapters.inbound.cli.keys import set_key
 
-    raise typer.Exit(set_key(provider, data_dir))
+    raise typer.Exit(set_key(provider, data_dir, force=force))
 
 
 @keys.command("list")

@@ -4,15 +4,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, TimeLimits
 from app.adapters.outbound.llm_providers.facts import FactBook, is_retired, retires_soon
 from app.adapters.outbound.llm_providers.keys import ProviderKeys, all_providers
-from app.adapters.outbound.llm_providers.listing import list_models
+from app.adapters.outbound.llm_providers.listing import check_key, list_models
 from app.adapters.outbound.llm_providers.providers import PROVIDERS, Provider, Wire
 from app.adapters.outbound.llm_providers.resilience import Candidate, ResilientProvider
 from app.core.domain.errors import AtelierError, ProviderNotConfigured, ProviderRejected, UnknownModel
+from app.core.domain.program import program
 from app.core.ports import ILLMProvider, ModelFacts, ModelInfo, ModelList, ProviderInfo
 from app.settings import Settings
 
@@ -25,17 +26,32 @@ LIST_LIFETIME = 3_600.0
 FAILED_LIST_LIFETIME = 60.0
 
 
+class _Listed(NamedTuple):
+    """What a provider said when it was asked for its models with `key`."""
+
+    fresh_until: float
+    names: list[str]
+    error: str | None
+    key: str | None
+
+
+_NOTHING_LISTED = _Listed(0.0, [], None, None)
+
+
 class ModelCatalog:
     """An `IModelCatalog` made of the settings and of the keys in the data folder. A package is imported when first used.
 
     Attributes:
         keys: the keys that it asks with.
 
+    Args:
+        checks_models: make sure at once that the models that the settings name can be asked.
+
     Raises:
         UnknownModel, ProviderNotConfigured: a model of DEFAULT_MODEL or MODEL_FALLBACKS cannot be asked.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, checks_models: bool = True) -> None:
         self._settings = settings
         self.keys = ProviderKeys(settings)
         self._facts = FactBook(settings.model_file)
@@ -46,8 +62,8 @@ class ModelCatalog:
         self._rows = all_providers(settings)
         # The tools are kept beside the provider: their identity is its key, and must not be used again.
         self._providers: dict[Any, tuple[ILLMProvider, Sequence[Any]]] = {}
-        self._lists: dict[str, tuple[float, list[str], str | None]] = {}
-        for model in [self.default, *settings.model_fallbacks]:
+        self._lists: dict[str, _Listed] = {}
+        for model in [self.default, *settings.model_fallbacks] if checks_models else []:
             self.check(model)
             self._warn_of_retirement(model)
 
@@ -64,12 +80,12 @@ class ModelCatalog:
             row, _ = self._row(model)
             if row.needs_key and not self._is_set_up(row):
                 raise ProviderNotConfigured(
-                    f"{row.title} has no key here. Set {row.key_variable} and start the service again, "
-                    f"or enter it with: atelier keys set {row.id}"
+                    f"{row.title} has no key here. Enter one on the page under Providers and keys, or with: "
+                    f"{program(for_clients=True)} keys set {row.id} (or set {row.key_variable} and start the service again)"
                 )
             if tools and self.facts(model).tools is False:
                 raise ProviderRejected(
-                    f"{model} cannot use tools. Choose another model: GET /api/models says what each can."
+                    f"{model} cannot use tools. Choose another model; the list of models says what each can."
                 )
         return model
 
@@ -127,17 +143,26 @@ class ModelCatalog:
         names = [default]
         providers: list[ProviderInfo] = []
         for row in rows:
-            _, listed, error = self._lists.get(row.id, (0.0, [], None))
-            is_there = self._is_set_up(row) or bool(listed)
+            known = self._lists.get(row.id, _NOTHING_LISTED)
+            is_there = self._is_set_up(row) or (self._can_be_listed(row) and bool(known.names))
             if is_there:
-                names += [f"{row.id}@{name}" for name in listed] or [self._usual(row), *self._facts.known(row.id)]
+                names += [f"{row.id}@{name}" for name in known.names] or [self._usual(row), *self._facts.known(row.id)]
             variable = row.key_variable if row.needs_key else ""
-            said = error if self._is_set_up(row) else None
             providers.append(
-                ProviderInfo(id=row.id, title=row.title, configured=is_there, key_variable=variable, error=said)
+                ProviderInfo(
+                    id=row.id,
+                    title=row.title,
+                    configured=is_there,
+                    key_variable=variable,
+                    key_source=self.keys.source(row.id),
+                    error=known.error if self._is_set_up(row) else None,
+                )
             )
         names.append(DEMO)
         return ModelList(models=list(self._infos(names, default)), providers=providers)
+
+    async def try_key(self, provider: str, key: str | None = None) -> None:
+        await check_key(self._endpoint(self._rows[provider], key))
 
     def warm_up(self) -> None:
         """Import what the default model needs, so that the first question does not wait for it."""
@@ -179,7 +204,7 @@ class ModelCatalog:
             raise UnknownModel(
                 f"There is no model named {model[:100]!r} here. Models are named provider@model, for example "
                 f"openai@{PROVIDERS['openai'].model} or {DEMO}; the providers are {', '.join(self._rows)}. "
-                "GET /api/models lists what is configured."
+                "The list of models has those that are configured."
             )
         return row, name
 
@@ -205,12 +230,11 @@ class ModelCatalog:
 
     async def _list(self, row: Provider, refresh: bool) -> None:
         """Have the list of a provider's models fresh."""
-        names: list[str] = []
-        if (known := self._lists.get(row.id)) is not None:
-            fresh_until, names, _ = known
-            if not refresh and time.monotonic() < fresh_until:
-                return
-        lifetime, error = LIST_LIFETIME, None
+        key = self.keys.of(row.id)
+        known = self._lists.get(row.id, _NOTHING_LISTED)
+        if not refresh and known.key == key and time.monotonic() < known.fresh_until:
+            return
+        names, lifetime, error = (known.names if known.key == key else []), LIST_LIFETIME, None
         try:
             found = await list_models(self._endpoint(row))
         except AtelierError as failed:
@@ -220,7 +244,7 @@ class ModelCatalog:
         else:
             self._facts.tell({f"{row.id}@{name}": facts for name, facts in found.items()})
             names = list(found)
-        self._lists[row.id] = (time.monotonic() + lifetime, names, error)
+        self._lists[row.id] = _Listed(time.monotonic() + lifetime, names, error, key)
 
     def _resilient(self, model: str, tools: Sequence[Any], options: Mapping[str, Any]) -> ILLMProvider:
         fallbacks = [other for other in self._settings.model_fallbacks if other != model]

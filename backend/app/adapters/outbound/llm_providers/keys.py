@@ -1,6 +1,7 @@
 """The keys of providers: from the environment, which goes first, or from the data folder."""
 
 import os
+from typing import Literal
 
 from dotenv import dotenv_values
 
@@ -37,17 +38,22 @@ class ProviderKeys:
         if provider not in self._rows:
             raise UnknownModel(f"There is no provider {provider[:100]!r}. The providers are {', '.join(self._rows)}.")
 
+    def check_form(self, key: str) -> None:
+        if not key:
+            raise InvalidFrame("No key was entered; nothing has changed.")
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise InvalidFrame(
+                "A key has no spaces, control characters or characters beyond ASCII in it. Nothing has changed."
+            )
+
     def set(self, provider: str, key: str) -> None:
-        """Keep a key in the data folder.
+        """Store a key in the data folder.
 
         Raises:
             InvalidFrame: it cannot be a key.
             StorageUnavailable: the folder cannot be written.
         """
-        if not key:
-            raise InvalidFrame("No key was entered; nothing has changed.")
-        if not key.isascii() or any(character.isspace() for character in key):
-            raise InvalidFrame("That is no key: it has spaces or characters beyond ASCII in it. Nothing has changed.")
+        self.check_form(key)
         self._file.set(provider, key)
 
     def remove(self, provider: str) -> bool:
@@ -61,6 +67,12 @@ class ProviderKeys:
     def variable_in_use(self, provider: str) -> str | None:
         """The variable that a provider's key comes from; None where it does not come from the environment."""
         return self._rows[provider].key_variable if self._given(provider) else None
+
+    def source(self, provider: str) -> Literal["environment", "stored"] | None:
+        """Where a provider's key comes from; None where it has none."""
+        if self._given(provider):
+            return "environment"
+        return "stored" if self._file.get(provider) else None
 
     def places(self) -> list[tuple[str, str]]:
         """The providers that have a key, and where it is."""

@@ -8,7 +8,7 @@ import aiohttp
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.providers import Wire
-from app.core.domain.errors import AtelierError
+from app.core.domain.errors import AtelierError, KeyRefused, KeyUnchecked, ProviderNotConfigured
 
 LIST_SECONDS = 5.0
 Facts = dict[str, Any]
@@ -32,14 +32,49 @@ async def list_models(endpoint: Endpoint) -> dict[str, Facts]:
     return {name: facts for name, facts in _entries(document) if name}
 
 
-async def _get(endpoint: Endpoint, url: str, **body: Any) -> Any:
+async def check_key(endpoint: Endpoint) -> None:
+    """Ask a provider whether it accepts the endpoint's key.
+
+    Raises:
+        KeyRefused: it does not.
+        KeyUnchecked: it cannot be asked, or its answer says nothing about the key.
+    """
+    provider = endpoint.provider
+    root = endpoint.url.removesuffix(provider.prefix) if provider.models_path == "/api/tags" else endpoint.url
+    url = root + (provider.key_path or provider.models_path)
+    try:
+        async with (
+            asyncio.timeout(LIST_SECONDS),
+            endpoint.pool.session().get(url, headers=_headers(endpoint)) as response,
+        ):
+            if response.status == 200:
+                return
+            status, error = response.status, await endpoint.refusal(response, "")
+    except TimeoutError as error:
+        raise KeyUnchecked(endpoint.timed_out(LIST_SECONDS).message) from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise KeyUnchecked(endpoint.out_of_reach().message) from error
+    if status == 404:
+        raise KeyUnchecked(f"{endpoint.title} has no list of models that the key could be checked with.")
+    if status == 403:
+        raise KeyUnchecked(f"{endpoint.title} does not let this key list its models (HTTP 403).")
+    if isinstance(error, ProviderNotConfigured):
+        raise KeyRefused(f"{endpoint.title} does not accept this key (HTTP {status}).")
+    raise KeyUnchecked(error.message)
+
+
+def _headers(endpoint: Endpoint) -> dict[str, str]:
     match endpoint.provider.wire:
         case Wire.ANTHROPIC:
-            headers = {"x-api-key": endpoint.secret or "", "anthropic-version": "2023-06-01"}
+            return {"x-api-key": endpoint.secret or "", "anthropic-version": "2023-06-01"}
         case Wire.GEMINI:
-            headers = {"x-goog-api-key": endpoint.secret or ""}
+            return {"x-goog-api-key": endpoint.secret or ""}
         case Wire.OPENAI:
-            headers = endpoint.headers
+            return endpoint.headers
+
+
+async def _get(endpoint: Endpoint, url: str, **body: Any) -> Any:
+    headers = _headers(endpoint)
     method = "POST" if body else "GET"
     async with endpoint.pool.session().request(method, url, headers=headers, json=body or None) as response:
         if response.status != 200:

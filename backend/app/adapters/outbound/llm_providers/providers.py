@@ -31,6 +31,7 @@ class Provider:
         mark: what its messages say of where they come from (LangChain's `model_provider`).
         prefix: what its OpenAI-shaped routes begin with behind its address.
         models_path: where it lists its models.
+        key_path: where it says whether a key is valid; needed where anybody may read its list of models.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Provider:
     mark: str = ""
     prefix: str = ""
     models_path: str = "/models"
+    key_path: str = ""
 
     @property
     def made_by(self) -> str:
@@ -69,6 +71,7 @@ def _row(
     mark: str = "",
     prefix: str = "",
     models_path: str = "/models",
+    key_path: str = "",
 ) -> Provider:
     return Provider(
         id=id,
@@ -82,6 +85,7 @@ def _row(
         mark=mark,
         prefix=prefix,
         models_path=models_path,
+        key_path=key_path,
     )
 
 
@@ -142,6 +146,7 @@ PROVIDERS: dict[str, Provider] = {
             "https://openrouter.ai/api/v1",
             "openrouter/auto",
             Dialect("OpenRouter", details="reasoning_details"),
+            key_path="/key",
         ),
         _row(
             "moonshot",
