@@ -106,6 +106,53 @@ async def test_an_approval_is_asked_for_and_given_or_refused(start: Start, upstr
     assert text_of(answer) == "Done."
 
 
+@pytest.mark.parametrize(
+    ("scenario", "state", "times"), [("allowing", "output-available", 1), ("refusing", "output-denied", 0)]
+)
+async def test_a_client_tool_runs_once_it_is_approved(
+    start: Start, upstream: Upstream, sdk: str, scenario: str, state: str, times: int
+):
+    service = await start(tool_approval={"draw": "ask"})
+    upstream.calls(("call_2", "draw", '{"what": "a cat"}'))
+    upstream.says("Done.")
+    result = await run(sdk, scenario, service, new_id())
+    [draw] = parts_of(result["messages"][1], "tool-draw")
+    assert (draw["state"], draw["input"]) == (state, {"what": "a cat"})
+    assert [call_id for call_id, _ in result["ran"]] == ["call_2"] * times
+    assert text_of(result["messages"][1]) == "Done."
+
+
+async def test_a_result_without_approval_is_refused(start: Start, upstream: Upstream):
+    service = await start(tool_approval={"draw": "ask"})
+    upstream.calls(("call_2", "draw", "{}"))
+    body = {"id": "c-1", "messages": [user("Hi")], "clientTools": ["draw"]}
+    chunks = await chunks_of(service, body)
+    assert "tool-input-available" not in [chunk["type"] for chunk in chunks]
+    part = {"type": "tool-draw", "toolCallId": "call_2", "state": "output-available", "input": {}, "output": "drawn"}
+    async with service.http() as http:
+        answer = await http.post("/api/chat", json={**body, "messages": [{"role": "assistant", "parts": [part]}]})
+    assert answer.status_code == 422
+    assert "waits for the user's approval" in answer.json()["detail"]
+
+
+async def test_a_turn_taken_up_again_offers_no_finished_call_to_run(service: Service, upstream: Upstream):
+    upstream.calls(("call_2", "draw", '{"what": "a cat"}'))
+    upstream.script(paused(gate := asyncio.Event()))
+    await chunks_of(service, {"id": "c-1", "messages": [user("Hi")], "clientTools": ["draw"]})
+    run_id = (await service.get("/api/conversations/c-1"))["active_run_id"]
+    async with service.http() as http, service.socket() as socket:
+        await http.post(f"/api/runs/{run_id}/tool_results", json={"tool_call_id": "call_2", "result": "drawn"})
+        await socket.send(type="attach", run_id=run_id)
+        await socket.until("token")
+        taking_up = asyncio.create_task(http.get("/api/chat/c-1/stream"))
+        await listened_to(service, run_id, by=2)
+        gate.set()
+        lines = [json.loads(line[6:]) for line in (await taking_up).text.splitlines() if line.startswith("data: {")]
+    kinds = [chunk["type"] for chunk in lines]
+    assert "tool-input-available" not in kinds
+    assert kinds[2:5] == ["tool-input-start", "tool-input-delta", "tool-output-available"]
+
+
 async def test_stopping_keeps_what_was_said(service: Service, upstream: Upstream, sdk: str):
     upstream.script(paused(asyncio.Event()))
     conversation_id = new_id()

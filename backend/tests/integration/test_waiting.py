@@ -244,3 +244,66 @@ async def test_a_policy_that_has_changed_leaves_no_run_waiting_for_ever(start: S
         await socket.send(type="tool_approval", run_id=call["run_id"], tool_call_id="call_1", approved=True)
         await socket.until("complete")
     assert [m["content"] for m in await second.history(call["conversation_id"])] == ["Go", "", "2", "Done."]
+
+
+@pytest.mark.parametrize("wire", ["socket", "rest"])
+async def test_a_client_tool_is_approved_before_its_result_is_taken(start: Start, upstream: Upstream, wire: str):
+    service = await start(tool_approval={"draw": "ask"})
+    async with service.socket() as socket, service.http() as http:
+        call = await ask_for_tools(socket, upstream, DRAW, client_tools=["draw"])
+        run_id = call["run_id"]
+        assert (call["executor"], call["needs_approval"]) == ("client", True)
+        await until_waiting(service, run_id)
+
+        async def say(kind: str, **fields: Any) -> str | None:
+            """Send an answer; the code of the error."""
+            fields["tool_call_id"] = "call_2"
+            if wire == "rest":
+                path = "approvals" if kind == "tool_approval" else "tool_results"
+                return (await http.post(f"/api/runs/{run_id}/{path}", json=fields)).json().get("code")
+            await socket.send(type=kind, run_id=run_id, **fields)
+            return (await socket.until("error"))["code"] if kind == "tool_result" else None
+
+        assert await say("tool_result", result="drawn too soon") == "invalid_frame"
+        assert (await service.get(f"/api/runs/{run_id}"))["approvals"] == {"call_2": "pending"}
+        await say("tool_approval", approved=True)
+        approved = await socket.until("tool_approved")
+        assert {key: approved[key] for key in ("tool_call_id", "name", "arguments", "executor")} == {
+            "tool_call_id": "call_2",
+            "name": "draw",
+            "arguments": {"what": "a cat"},
+            "executor": "client",
+        }
+        await until_waiting(service, run_id)
+        assert (await service.get(f"/api/runs/{run_id}"))["approvals"] == {"call_2": "approved"}
+        body = {"tool_call_id": "call_2", "result": "drawn"}
+        assert (await http.post(f"/api/runs/{run_id}/tool_results", json=body)).status_code == 200
+        await socket.until("complete")
+    assert [m["content"] for m in await service.history(call["conversation_id"])] == ["Go", "", "drawn", "Done."]
+
+
+async def test_a_refused_client_tool_takes_no_result(start: Start, upstream: Upstream):
+    service = await start(tool_approval={"draw": "ask"})
+    async with service.socket() as socket:
+        call = await ask_for_tools(socket, upstream, DRAW, client_tools=["draw"])
+        answer = {"run_id": call["run_id"], "tool_call_id": "call_2"}
+        await socket.send(type="tool_approval", approved=False, **answer)
+        assert (await socket.until("tool_result"))["denied"] is True
+        await socket.send(type="tool_result", result="drawn all the same", **answer)
+        assert (await socket.until("error"))["code"] == "not_found"
+
+
+async def test_what_clients_were_told_of_a_call_counts_after_a_change_of_policy(start: Start, upstream: Upstream):
+    service = await start(tool_approval={"draw": "ask"})
+    async with service.socket() as socket, service.http() as http:
+        call = await ask_for_tools(socket, upstream, DRAW, client_tools=["draw"])
+        await until_waiting(service, call["run_id"])
+        path = f"/api/conversations/{call['conversation_id']}"
+        await http.patch(path, json={"tool_approval": {"draw": "auto"}})
+        answer = {"run_id": call["run_id"], "tool_call_id": "call_2"}
+        await socket.send(type="tool_result", result="drawn", **answer)
+        assert (await socket.until("error"))["code"] == "invalid_frame"
+        await socket.send(type="tool_approval", approved=True, **answer)
+        await socket.until("tool_approved")
+        await socket.send(type="tool_result", result="drawn", **answer)
+        await socket.until("complete")

@@ -27,6 +27,7 @@ class Chat extends AbstractChat {
 }
 
 const errors = []
+const ran = []
 const transport = new DefaultChatTransport({
   api: `${url}/api/chat`,
   headers: { Authorization: `Bearer ${token}` },
@@ -44,6 +45,7 @@ const chat = new Chat({
     lastAssistantMessageIsCompleteWithToolCalls(state) || lastAssistantMessageIsCompleteWithApprovalResponses(state),
   onToolCall: ({ toolCall }) => {
     if (toolCall.toolName === 'draw') {
+      ran.push([toolCall.toolCallId, chat.lastMessage.parts.find((part) => part.toolCallId === toolCall.toolCallId).approval])
       chat.addToolOutput({ tool: 'draw', toolCallId: toolCall.toolCallId, output: { drawn: toolCall.input } })
     }
   },
@@ -81,6 +83,19 @@ const scenarios = {
     chat.addToolApprovalResponse({ id: request.approval.id, approved: false, reason: 'too dear' })
     await until(answered('Done.'))
   },
+  allowing: async () => {
+    await chat.sendMessage({ text: 'Draw' })
+    if (ran.length) throw new Error('A client tool ran before its approval.')
+    const [request] = parts().filter((part) => part.state === 'approval-requested')
+    chat.addToolApprovalResponse({ id: request.approval.id, approved: true })
+    await until(answered('Done.'))
+  },
+  refusing: async () => {
+    await chat.sendMessage({ text: 'Draw' })
+    const [request] = parts().filter((part) => part.state === 'approval-requested')
+    chat.addToolApprovalResponse({ id: request.approval.id, approved: false })
+    await until(answered('Done.'))
+  },
   stop: async () => {
     chat.sendMessage({ text: 'Hello' })
     await until(said('One '))
@@ -107,5 +122,5 @@ const scenarios = {
 await scenarios[scenario]()
 const messages = chat.messages
 if (messages.length) await validateUIMessages({ messages })
-console.log(JSON.stringify({ messages, status: chat.status, errors }))
+console.log(JSON.stringify({ messages, status: chat.status, errors, ran }))
 process.exit(0)

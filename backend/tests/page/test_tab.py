@@ -14,7 +14,7 @@ from tests.comfyui.frontend import TAB, VERSIONS, ComfyUIWithFrontend, files
 from tests.integration.conftest import TOKEN, Start
 from tests.page.conftest import PATIENCE, say
 from tests.servers import missing
-from tests.upstream import Answer, Upstream
+from tests.upstream import Answer, Upstream, paused
 
 START = 60_000
 BUTTON = "Atelier: build and run workflows by talking"
@@ -39,7 +39,12 @@ async def studio(request: pytest.FixtureRequest, start: Start) -> AsyncIterator[
 @pytest.fixture
 async def tab(studio: tuple[ComfyUIWithFrontend, Service], browser: Browser) -> AsyncIterator[Page]:
     """ComfyUI with an empty canvas and our tab open."""
-    comfyui, _ = studio
+    page = await open_tab(studio[0], browser)
+    yield page
+    await page.context.close()
+
+
+async def open_tab(comfyui: ComfyUIWithFrontend, browser: Browser) -> Page:
     context = await browser.new_context(viewport={"width": 1500, "height": 900})
     context.set_default_timeout(PATIENCE)
     page = await context.new_page()
@@ -52,8 +57,7 @@ async def tab(studio: tuple[ComfyUIWithFrontend, Service], browser: Browser) -> 
     await page.evaluate("window.app.graph.clear()")
     await page.get_by_role("button", name=BUTTON).click()
     await expect(page.get_by_role("textbox", name="Message")).to_be_visible()
-    yield page
-    await context.close()
+    return page
 
 
 class Calls:
@@ -283,3 +287,95 @@ async def test_a_page_of_another_origin_is_refused(
     await page.get_by_role("button", name=BUTTON).click()
     await expect(page.get_by_text("ALLOWED_ORIGINS=")).to_be_visible()
     await page.close()
+
+
+@pytest.fixture
+async def asking(
+    studio: tuple[ComfyUIWithFrontend, Service], start: Start, browser: Browser, upstream: Upstream, tmp_path: Path
+) -> AsyncIterator[tuple[Page, Service]]:
+    """The tab, in which the agent asks whether it may add a node."""
+    comfyui, _ = studio
+    service = await start(tool_approval={"addNode": "ask"}, allowed_origins=[comfyui.url], data_dir=tmp_path / "asking")
+    comfyui.settings |= {"Atelier.Url": service.url}
+    page = await open_tab(comfyui, browser)
+    upstream.calls(("call_1", "addNode", '{"nodeType": "EmptyImage"}'))
+    upstream.says("That is settled.")
+    await say(page, "Add a node")
+    await expect(page.get_by_role("button", name="Allow")).to_be_visible()
+    yield page, service
+    await page.context.close()
+
+
+async def added_nodes(page: Page) -> int:
+    return sum(node["type"] == "EmptyImage" for node in (await graph(page))["nodes"])
+
+
+async def reload(page: Page) -> None:
+    await page.reload()
+    await page.get_by_role("button", name=BUTTON).click(timeout=START)
+
+
+@pytest.mark.parametrize(("button", "count", "state"), [("Allow", 1, "Done"), ("Refuse", 0, "Refused")])
+async def test_a_canvas_tool_waits_for_its_approval(
+    asking: tuple[Page, Service], upstream: Upstream, button: str, count: int, state: str
+):
+    page, _ = asking
+    assert await added_nodes(page) == 0
+    await page.get_by_role("button", name=button).click()
+    await expect(page.get_by_text("That is settled.")).to_be_visible()
+    await expect(page.get_by_label(f"Tool addNode: {state}")).to_be_visible()
+    assert await added_nodes(page) == count
+    assert len(upstream.requests) == 2
+
+
+async def test_an_approval_after_a_reload_runs_the_tool_once(asking: tuple[Page, Service], upstream: Upstream):
+    page, _ = asking
+    await reload(page)
+    await expect(page.get_by_role("button", name="Allow")).to_be_visible(timeout=START)
+    assert await added_nodes(page) == 0
+    await page.get_by_role("button", name="Allow").click()
+    await expect(page.get_by_text("That is settled.")).to_be_visible()
+    assert await added_nodes(page) == 1
+
+
+async def test_a_tool_approved_elsewhere_runs_after_a_reload(asking: tuple[Page, Service], upstream: Upstream):
+    page, service = asking
+    async with service.http() as http:
+        [conversation] = (await http.get("/api/conversations")).json()["items"]
+        run = f"/api/runs/{conversation['active_run_id']}"
+        allowed = await http.post(f"{run}/approvals", json={"tool_call_id": "call_1", "approved": True})
+        assert allowed.status_code == 200
+    await reload(page)
+    await expect(page.get_by_text("That is settled.")).to_be_visible(timeout=START)
+    assert await added_nodes(page) == 1
+
+
+async def test_an_approval_given_elsewhere_before_does_not_block_the_tab(
+    asking: tuple[Page, Service], upstream: Upstream
+):
+    page, service = asking
+    async with service.http() as http:
+        [conversation] = (await http.get("/api/conversations")).json()["items"]
+        run = f"/api/runs/{conversation['active_run_id']}"
+        await http.post(f"{run}/approvals", json={"tool_call_id": "call_1", "approved": True})
+    await page.get_by_role("button", name="Allow").click()
+    await expect(page.get_by_text("That is settled.")).to_be_visible()
+    assert await added_nodes(page) == 1
+
+
+async def test_a_reload_while_the_model_answers_repeats_no_call(
+    studio: tuple[ComfyUIWithFrontend, Service], tab: Page, call: Calls, upstream: Upstream
+):
+    comfyui, _ = studio
+    image = await call("addNode", nodeType="EmptyImage")
+    save = await call("addNode", nodeType="SaveImage")
+    await call("connectNodes", sourceNodeId=image["nodeId"], sourceSlot=0, targetNodeId=save["nodeId"], targetSlot=0)
+    upstream.calls(("run", "executeWorkflow", "{}"))
+    upstream.script(paused(gate := asyncio.Event()))
+    await say(tab, "Run it")
+    await expect(tab.get_by_text("One", exact=True)).to_be_visible()
+    await reload(tab)
+    await expect(tab.get_by_text("One", exact=True)).to_be_visible(timeout=START)
+    gate.set()
+    await expect(tab.get_by_text("One two.")).to_be_visible()
+    assert len(comfyui.prompts) == 1

@@ -157,6 +157,8 @@ export interface Messages extends Page<StoredMessage> {
   siblings?: Record<string, number>;
 }
 
+export type ApprovalState = "pending" | "approved" | "refused";
+
 export interface Run {
   id: string;
   conversation_id: string;
@@ -164,6 +166,7 @@ export interface Run {
   model: string;
   message_id: string;
   client_tools?: string[];
+  approvals?: Record<string, ApprovalState>;
 }
 
 export interface Model {

@@ -1,6 +1,6 @@
 /** Stored messages as the messages of the AI SDK: a turn's answers, calls and results are one message, as they are streamed. */
 import type { UIMessage } from "ai";
-import type { ContentPart, StoredMessage, ToolCall, Usage } from "./api";
+import type { ApprovalState, ContentPart, StoredMessage, ToolCall, Usage } from "./api";
 
 /** What stands beside a message's parts. */
 export interface Metadata {
@@ -24,13 +24,36 @@ function openCalls(message: ChatMessage | undefined, state: "input-available" | 
   if (message?.role !== "assistant") return [];
   return message.parts.flatMap((part) => {
     if (!("toolCallId" in part) || part.state !== state) return [];
-    return [{ id: part.toolCallId, name: part.type.replace(/^tool-/, "") }];
+    return [{ id: part.toolCallId, name: part.type.replace(/^tool-/, ""), input: part.input }];
   });
 }
 
 interface OpenCall {
   id: string;
   name: string;
+  input: unknown;
+}
+
+/**
+ * Whether the last step of a message has answers that the service does not have yet, and asks the user for no more.
+ *
+ * @param results the calls whose results are not sent yet.
+ */
+export function hasAnswers(message: ChatMessage | undefined, results: Set<string>): boolean {
+  if (message?.role !== "assistant" || asksForApproval(message)) return false;
+  const step = message.parts.slice(message.parts.findLastIndex((part) => part.type === "step-start") + 1);
+  const calls = step.flatMap((part) => ("toolCallId" in part ? [part] : []));
+  if (calls.some((part) => part.state === "approval-responded")) return true;
+  const isOpen = (state: string | undefined) => state === "input-available" || state === "input-streaming";
+  return calls.some((part) => results.has(part.toolCallId)) && !calls.some((part) => isOpen(part.state));
+}
+
+/** What the open calls of a run wait for. */
+export interface Waits {
+  /** The tools that clients run. */
+  clientTools: Set<string>;
+  /** The calls that need the user's approval, by id. */
+  approvals: Record<string, ApprovalState>;
 }
 
 /** The calls of a message that a program has to run, such as the one where this page is. */
@@ -47,12 +70,12 @@ export function asksForApproval(message: ChatMessage | undefined): boolean {
  * The messages of a stretch of history, oldest first.
  *
  * @param siblings how many messages stand in the place of each, where there are others.
- * @param atClient the tools that clients run, where the run waits: every other open call waits for the user's approval.
+ * @param waits what the open calls wait for, where the run waits.
  */
 export function toChatMessages(
   stored: StoredMessage[],
   siblings: Record<string, number> = {},
-  atClient: Set<string> | null = null,
+  waits: Waits | null = null,
 ): ChatMessage[] {
   const messages: ChatMessage[] = [];
   const results = new Map<string, StoredMessage>();
@@ -62,10 +85,10 @@ export function toChatMessages(
     if (one.role === "tool") continue;
     const previous = messages.at(-1);
     if (one.role === "assistant" && previous?.role === "assistant") {
-      addAnswer(previous, one, results, atClient);
+      addAnswer(previous, one, results, waits);
     } else if (one.role === "assistant") {
       const answer: ChatMessage = { id: one.id, role: "assistant", parts: [], metadata: headOf(one, siblings) };
-      addAnswer(answer, one, results, atClient);
+      addAnswer(answer, one, results, waits);
       messages.push(answer);
     } else {
       const metadata = headOf(one, siblings);
@@ -85,7 +108,7 @@ function addAnswer(
   answer: ChatMessage,
   stored: StoredMessage,
   results: Map<string, StoredMessage>,
-  atClient: Set<string> | null,
+  waits: Waits | null,
 ): void {
   const metadata = (answer.metadata ??= {});
   answer.parts.push({ type: "step-start" });
@@ -94,7 +117,7 @@ function addAnswer(
   answer.parts.push(...partsOf(stored.content));
   for (const call of stored.metadata.tool_calls ?? []) {
     const result = results.get(call.id);
-    answer.parts.push(toolPart(call, result, atClient));
+    answer.parts.push(toolPart(call, result, waits));
     if (result) {
       const took = Date.parse(result.created_at) - Date.parse(stored.created_at);
       (metadata.took ??= {})[call.id] = Math.max(0, took);
@@ -107,16 +130,21 @@ function addAnswer(
   if (stored.metadata.usage) metadata.usage = sum(metadata.usage, stored.metadata.usage);
 }
 
-function toolPart(call: ToolCall, result: StoredMessage | undefined, atClient: Set<string> | null): Part {
+function toolPart(call: ToolCall, result: StoredMessage | undefined, waits: Waits | null): Part {
   const head = { type: `tool-${call.name}` as const, toolCallId: call.id, input: call.args };
   if (result?.metadata.denied)
     return { ...head, state: "output-denied", approval: { id: call.id, approved: false } } as Part;
   if (result?.metadata.status === "error")
     return { ...head, state: "output-error", errorText: textOf(result.content) } as Part;
   if (result) return { ...head, state: "output-available", output: valueOf(textOf(result.content)) } as Part;
-  if (atClient && !atClient.has(call.name))
+  if (waits && waitsForApproval(call, waits))
     return { ...head, state: "approval-requested", approval: { id: call.id } } as Part;
   return { ...head, state: "input-available" } as Part;
+}
+
+function waitsForApproval(call: ToolCall, waits: Waits): boolean {
+  const state = waits.approvals[call.id];
+  return state === undefined ? !waits.clientTools.has(call.name) : state === "pending";
 }
 
 function partsOf(content: string | ContentPart[]): Part[] {

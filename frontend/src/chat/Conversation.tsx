@@ -2,14 +2,14 @@
 import { useChat, type UseChatHelpers } from "@ai-sdk/react";
 import { AssistantRuntimeProvider } from "@assistant-ui/react";
 import { useAISDKRuntime } from "@assistant-ui/react-ai-sdk";
-import { lastAssistantMessageIsCompleteWithApprovalResponses, lastAssistantMessageIsCompleteWithToolCalls } from "ai";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { api, ServiceError, type Conversation as ConversationData, type Model, type StoredMessage } from "../app/api";
 import { doubt } from "../app/connection";
-import { asksForApproval, callsForPrograms, toChatMessages, type ChatMessage } from "../app/history";
+import { asksForApproval, callsForPrograms, hasAnswers, toChatMessages, type ChatMessage } from "../app/history";
 import { messageOf } from "../app/errors";
 import { complain } from "../app/notices";
 import { attachments } from "./attachments";
+import { forget, hasBegun, hasJoined, joinRun, runOnce, type Call } from "./clientCalls";
 import { ChatProvider, type ChatContext } from "./chat";
 import { Composer, type Command } from "./Composer";
 import { PictureViewer } from "./PictureViewer";
@@ -19,11 +19,6 @@ import { useOthers } from "./useOthers";
 
 const PAGE = 60;
 const THROTTLE = 60;
-
-/** Marks calls that this page has begun to run. */
-const BEGUN = "atelier.call.";
-const CUT_OFF =
-  "The page was loaded anew while this ran. Whether it was done is not known: look with getWorkflowInfo before you go on.";
 
 /** Messages whose turn was taken up again because a step began anew. */
 const begunAnew = new Set<string>();
@@ -65,13 +60,17 @@ interface Loaded {
   /** The greatest `seq` that is loaded. */
   newest: number;
   isRunning: boolean;
+  /** The run that waits for answers. */
+  waitingRun: string | null;
   conversation: ConversationData | null;
 }
 
 /** The conversation, read from the service when it is opened and each time that its branch changes. */
 export function Conversation(props: Props) {
   const [loaded, setLoaded] = useState<Loaded | null>(
-    props.isNew ? { messages: [], before: null, newest: 0, isRunning: false, conversation: null } : null,
+    props.isNew
+      ? { messages: [], before: null, newest: 0, isRunning: false, waitingRun: null, conversation: null }
+      : null,
   );
   const [failed, setFailed] = useState<string | null>(null);
   const [generation, setGeneration] = useState(0);
@@ -127,12 +126,14 @@ async function load(id: string, clientTools: string[]): Promise<Loaded> {
     const asked = stored.findIndex((one) => one.id === run.message_id);
     if (asked >= 0) stored = stored.slice(0, asked + 1);
   }
-  const messages = toChatMessages(
-    stored,
-    page.siblings,
-    run?.status === "waiting" ? new Set([...(run.client_tools ?? []), ...clientTools]) : null,
-  );
-  return { messages, before, newest: stored.at(-1)?.seq ?? 0, isRunning, conversation };
+  const waiting = run?.status === "waiting" ? run : null;
+  const waits = waiting && {
+    clientTools: new Set([...(waiting.client_tools ?? []), ...clientTools]),
+    approvals: waiting.approvals ?? {},
+  };
+  const messages = toChatMessages(stored, page.siblings, waits);
+  const waitingRun = waiting?.id ?? null;
+  return { messages, before, newest: stored.at(-1)?.seq ?? 0, isRunning, waitingRun, conversation };
 }
 
 /** A page of history that begins with a user's message, so that no turn is cut in two, and where the rest begins. */
@@ -177,9 +178,18 @@ function Open(props: OpenProps) {
 
   /** Whether the turn was stopped while it waited for calls that run here: nobody waits for them any more. */
   const isStopped = useRef(false);
-  const answer = async (tool: string, toolCallId: string, result: { output: unknown } | { errorText: string }) => {
-    const state = "errorText" in result ? "output-error" : "output-available";
-    if (!isStopped.current) await chatRef.current?.addToolOutput({ state, tool, toolCallId, ...result } as never);
+  /** Whether the request under way brings answers to open calls. */
+  const isAnswering = useRef(false);
+  /** Calls that were answered here: those whose answer is not sent yet, and those whose answer is being sent. */
+  const answered = useRef({ ready: new Set<string>(), sent: new Set<string>() });
+  const runCall = (call: Call) => {
+    if (!clientTools?.names.includes(call.name)) return;
+    runOnce(clientTools, call, (outcome) => {
+      if (isStopped.current) return;
+      answered.current.ready.add(call.id);
+      const state = "errorText" in outcome ? "output-error" : "output-available";
+      void chatRef.current?.addToolOutput({ state, tool: call.name, toolCallId: call.id, ...outcome } as never);
+    });
   };
 
   const chat = useChat<ChatMessage>({
@@ -188,20 +198,10 @@ function Open(props: OpenProps) {
     transport,
     resume: loaded.isRunning,
     experimental_throttle: THROTTLE,
-    sendAutomaticallyWhen: (state) =>
-      lastAssistantMessageIsCompleteWithApprovalResponses(state) ||
-      (clientTools !== undefined && lastAssistantMessageIsCompleteWithToolCalls(state)),
+    sendAutomaticallyWhen: ({ messages }) => hasAnswers(messages.at(-1), answered.current.ready),
     onToolCall: ({ toolCall }) => {
-      if (!clientTools?.names.includes(toolCall.toolName)) return;
-      const { toolName: tool, toolCallId } = toolCall;
-      sessionStorage.setItem(BEGUN + toolCallId, "");
-      clientTools
-        .run(tool, toolCall.input)
-        .then(
-          (output) => answer(tool, toolCallId, { output }),
-          (error: unknown) => answer(tool, toolCallId, { errorText: messageOf(error) }),
-        )
-        .finally(() => sessionStorage.removeItem(BEGUN + toolCallId));
+      // The service sends a call's input as available only once the call may run. The stream goes on meanwhile.
+      runCall({ id: toolCall.toolCallId, name: toolCall.toolName, input: toolCall.input });
     },
     onData: (part) => {
       // A step began anew: what was streamed of it is void. The stream is taken up again from the beginning, once.
@@ -213,8 +213,11 @@ function Open(props: OpenProps) {
     },
     onError: (error) => {
       if (error instanceof TypeError) doubt();
+      // Somebody else has answered meanwhile: what the run waits for now is read again.
+      if (isAnswering.current && error instanceof ServiceError && error.status === 404) reload();
     },
-    onFinish: () => {
+    onFinish: ({ isError }) => {
+      if (!isError) for (const callId of answered.current.sent) forget(callId);
       onTurn(id);
       if (branches.current || turns.current.isOutdated) reload();
       else others.settle();
@@ -225,11 +228,16 @@ function Open(props: OpenProps) {
   const last = chat.messages.at(-1);
   const isWaiting = chat.status === "ready" && (asksForApproval(last) || callsForPrograms(last).length > 0);
 
-  // A call that this page had begun before it was loaded anew is answered all the same: the turn goes on.
+  // Calls that this window had begun before a reload, or that were approved meanwhile: the turn goes on.
   useEffect(() => {
-    for (const { id: callId, name } of callsForPrograms(loaded.messages.at(-1)))
-      if (sessionStorage.getItem(BEGUN + callId) !== null) void answer(name, callId, { errorText: CUT_OFF });
+    const isOurs = loaded.waitingRun !== null && hasJoined(loaded.waitingRun);
+    for (const call of callsForPrograms(loaded.messages.at(-1))) if (isOurs || hasBegun(call.id)) runCall(call);
   }, [loaded]);
+
+  const runId = chat.status === "streaming" && clientTools ? last?.metadata?.runId : undefined;
+  useEffect(() => {
+    if (runId !== undefined) joinRun(runId);
+  }, [runId]);
 
   useEffect(() => {
     if (chat.status === "submitted") onStored();
@@ -269,6 +277,8 @@ function Open(props: OpenProps) {
     turns.current.begun += 1;
     others.begin();
     for (const one of messages) sent.current.add(one.id);
+    isAnswering.current = messages.at(-1)?.role === "assistant";
+    answered.current = { ready: new Set(), sent: answered.current.ready };
   };
 
   const loadOlder = useMemo(() => {

@@ -1,5 +1,6 @@
 """A run: one turn of the agent on one conversation, from its acceptance to its end."""
 
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -130,6 +131,27 @@ class Run(BaseModel):
         """Whether it was accepted behind another run, as its first event says."""
         return bool(self.outline) and bool(self.outline[0][2].get("queued"))
 
+    @property
+    def approval_states(self) -> dict[str, str]:
+        """The calls that need the user's approval, by id: `pending`, `approved` or `refused`."""
+        return {
+            call["tool_call_id"]: _approval_state(self.approvals.get(call["tool_call_id"]))
+            for call in self._told_calls()
+            if call["needs_approval"]
+        }
+
+    @property
+    def answered_calls(self) -> set[str]:
+        """The ids of the calls that have a result."""
+        return {entry[3] for entry in self.outline if entry[1] == "tool_result" and len(entry) > 3}
+
+    def was_told_to_need_approval(self, call_id: str) -> bool | None:
+        """Whether the `tool_call` event said that the call needs approval; None if there is no such event yet."""
+        return next((call["needs_approval"] for call in self._told_calls() if call["tool_call_id"] == call_id), None)
+
+    def _told_calls(self) -> Iterator[dict[str, Any]]:
+        return (entry[2] for entry in self.outline if entry[1] == "tool_call")
+
     def enqueue(self) -> None:
         """The run is accepted, and waits behind another."""
         self.status = RunStatus.QUEUED
@@ -166,6 +188,7 @@ class Run(BaseModel):
             "message_id": self.user_message_id,
             "last_message_id": self.last_message_id,
             "client_tools": self.client_tools,
+            "approvals": self.approval_states,
             "finish_reason": self.finish_reason,
             "usage": self.usage,
             "error": self.error,
@@ -173,3 +196,9 @@ class Run(BaseModel):
             "started_at": self.started_at,
             "ended_at": self.ended_at,
         }
+
+
+def _approval_state(said: Mapping[str, Any] | None) -> str:
+    if said is None:
+        return "pending"
+    return "approved" if said["approved"] else "refused"

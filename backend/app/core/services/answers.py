@@ -47,7 +47,7 @@ def check_answer(
     call = open_.get(answer.tool_call_id)
     if call is None or run.status.ended:
         raise NotFound(_NO_OPEN_CALL)
-    asks = policy.of(call["name"]) is Approval.ASK
+    asks = _needs_approval(run, call, policy)
     said = run.approvals.get(answer.tool_call_id)
     if isinstance(answer, ToolApproval):
         if said is not None:
@@ -56,9 +56,15 @@ def check_answer(
             raise InvalidFrame("That call needs no approval.")
     elif call["name"] not in run.client_tools:
         raise InvalidFrame("That tool runs on the server; its result cannot come from a client.")
-    elif asks and said is None:
+    elif asks and not (said and said["approved"]):
         raise InvalidFrame("That call waits for the user's approval. Send a tool_approval first.")
     return call
+
+
+def _needs_approval(run: Run, call: Mapping[str, Any], policy: ApprovalPolicy) -> bool:
+    """Whether the call needs approval: what clients were told of it counts, also after the policy has changed."""
+    told = run.was_told_to_need_approval(call["id"])
+    return policy.of(call["name"]) is Approval.ASK if told is None else told
 
 
 def as_command(answer: Answer) -> dict[str, Any]:

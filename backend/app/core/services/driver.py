@@ -325,7 +325,7 @@ class RunDriver:
         run.approvals[answer.tool_call_id] = {"approved": answer.approved, "reason": answer.reason}
         try:
             if answer.approved:
-                await recorder.save()
+                await recorder.approved(call)
             else:
                 reason = f" The reason: {answer.reason}" if answer.reason else ""
                 refusal = f"The user refused this call.{reason}"

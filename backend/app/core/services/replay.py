@@ -31,7 +31,7 @@ def outline(entries: list[OutlineEntry], event: RunEvent) -> None:
     elif kind == "message":
         entries.append([event.seq, kind, data["message"]["id"]])
     elif kind == "tool_result":
-        entries.append([event.seq, kind, data["message_id"]])
+        entries.append([event.seq, kind, data["message_id"], data["tool_call_id"]])
     else:
         fields = {key: value for key, value in data.items() if key not in _COMMON}
         entries.append([event.seq, kind, fields])

@@ -13,7 +13,7 @@ from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunStatus
 from app.core.domain.time import utc_now
-from app.core.domain.tool import CallTraits
+from app.core.domain.tool import CallTraits, Executor
 from app.core.ports import Step
 from app.core.services.repair import calls_of, interrupted
 from app.core.services.replay import outline, tool_result_fields
@@ -229,9 +229,11 @@ class TurnRecorder:
         """Store a tool's answer, then tell of it."""
         await self._commit([message], lambda: self._tell_tool_result(message))
 
-    async def save(self) -> None:
-        """Store the run as it stands: what the user said to a call is kept before anything follows from it."""
-        await self._commit((), lambda: None)
+    async def approved(self, call: Mapping[str, Any]) -> None:
+        """Store that the user has approved `call`, then tell whoever runs it that it may run now."""
+        executor = Executor.CLIENT if call["name"] in self.run.client_tools else Executor.SERVER
+        fields = {"name": call["name"], "arguments": call["args"], "executor": executor.value}
+        await self._commit((), lambda: self.emit("tool_approved", tool_call_id=call["id"], **fields))
 
     async def wait(self) -> None:
         """Store that the run waits for answers to its open calls, and give its lease back.
@@ -241,7 +243,7 @@ class TurnRecorder:
         await self._log.settle()
         self.run.status = RunStatus.WAITING
         try:
-            await self.save()
+            await self._commit((), lambda: None)
         except AtelierError:
             self.run.status = RunStatus.RUNNING
             raise

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from app.core.domain.event import RunEvent
+from app.core.domain.event import RunEvent, to_json
 from app.core.domain.run import OutlineEntry, Run
 
 Chunk = dict[str, Any]
@@ -27,6 +27,7 @@ class Translator:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._answered = run.answered_calls
         self._started = False
         self._step: str | None = None
         self._part: tuple[str, str] | None = None
@@ -49,15 +50,9 @@ class Translator:
             case "tool_call":
                 yield from self._in_step(data["message_id"])
                 yield from self._end_part()
-                yield {
-                    "type": "tool-input-available",
-                    "toolCallId": data["tool_call_id"],
-                    "toolName": data["name"],
-                    "input": data["arguments"],
-                }
-                if data["needs_approval"]:
-                    call_id = data["tool_call_id"]
-                    yield {"type": "tool-approval-request", "approvalId": call_id, "toolCallId": call_id}
+                yield from self._call(data)
+            case "tool_approved" if data["executor"] == "client" and data["tool_call_id"] not in self._answered:
+                yield _input_of(data)
             case "tool_progress":
                 call_id = data["tool_call_id"]
                 kept = {key: data[key] for key in ("progress", "total", "text") if key in data}
@@ -98,6 +93,18 @@ class Translator:
             self._part = (name, f"{message_id}-{self._parts}")
             yield {"type": f"{name}-start", "id": self._part[1]}
         yield {"type": f"{name}-delta", "id": self._part[1], "delta": content}
+
+    def _call(self, data: dict[str, Any]) -> Iterator[Chunk]:
+        """A call. Clients run their tools on `tool-input-available`, so that is sent only for calls that may run now."""
+        call_id = data["tool_call_id"]
+        needs_approval = data["needs_approval"]
+        if data["executor"] == "client" and (needs_approval or call_id in self._answered):
+            yield {"type": "tool-input-start", "toolCallId": call_id, "toolName": data["name"]}
+            yield {"type": "tool-input-delta", "toolCallId": call_id, "inputTextDelta": to_json(data["arguments"])}
+        else:
+            yield _input_of(data)
+        if needs_approval:
+            yield {"type": "tool-approval-request", "approvalId": call_id, "toolCallId": call_id}
 
     def _result(self, data: dict[str, Any]) -> Iterator[Chunk]:
         call_id = data["tool_call_id"]
@@ -158,6 +165,15 @@ def first_answer(outline: Sequence[OutlineEntry]) -> str | None:
         if kind == "tool_call":
             return what["message_id"]
     return None
+
+
+def _input_of(call: dict[str, Any]) -> Chunk:
+    return {
+        "type": "tool-input-available",
+        "toolCallId": call["tool_call_id"],
+        "toolName": call["name"],
+        "input": call["arguments"],
+    }
 
 
 def _text(content: Any) -> str:

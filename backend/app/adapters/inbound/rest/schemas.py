@@ -138,6 +138,9 @@ class RunOut(BaseModel):
     message_id: str
     last_message_id: str | None
     client_tools: list[str]
+    approvals: dict[str, Literal["pending", "approved", "refused"]] = Field(
+        description="The calls that need the user's approval, by id.", examples=[{"call_1": "pending"}]
+    )
     finish_reason: str | None = Field(examples=["stop"])
     usage: dict[str, int] | None
     error: dict[str, Any] | None
