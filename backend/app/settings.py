@@ -146,6 +146,10 @@ class Settings(BaseSettings):
     openai_base_url: Address = Field(
         default=None, description="Another server that speaks OpenAI's wire; it may do without a key."
     )
+    openai_api: Literal["auto", "responses", "chat"] = Field(
+        default="auto",
+        description="How OpenAI is asked: `responses`, `chat` (completions), or `auto`: responses at OpenAI, chat at any other OPENAI_BASE_URL.",
+    )
     anthropic_api_key: OptionalSecret = Field(default=None, description="The key for Anthropic.")
     anthropic_base_url: Address = Field(default=None, description="Another address for Anthropic's API.")
     gemini_api_key: OptionalSecret = Field(

@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.conftest import Start, start, upstream  # noqa: F401 - fixtures
 from tests.providers.fakes import KEY, FakeProvider
+from tests.providers.oracles import faults_by_sdk
 from tests.providers.rules import NAMES
 
 
@@ -19,6 +20,8 @@ def settings_of(provider: str, fake: FakeProvider, key: str = KEY) -> dict[str, 
     }
     if provider == "lab":
         return {**common, "custom_providers": [{"name": "lab", "base_url": fake.url, "key_variable": "LAB_KEY"}]}
+    if provider == "openai":
+        common["openai_api"] = "responses"
     return {**common, f"{provider}_base_url": fake.url, f"{provider}_api_key": None if provider == "ollama" else key}
 
 
@@ -30,3 +33,4 @@ async def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     yield server
     await server.stop()
     assert server.refused == []
+    assert [faults_by_sdk(server.provider, body) for body in server.requests] == [[]] * len(server.requests)

@@ -55,6 +55,7 @@ class FakeProvider:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/messages", self._guarded(self._anthropic))
         app.router.add_post("/v1beta/models/{call}", self._guarded(self._gemini))
+        app.router.add_post("/v1/responses", self._guarded(self._responses))
         app.router.add_post("/v1/chat/completions", self._guarded(self._openai))
         app.router.add_post("/api/paas/v4/chat/completions", self._guarded(self._openai))
         for path in ("/v1/models", "/v1beta/models", "/api/paas/v4/models", "/api/tags"):
@@ -212,6 +213,65 @@ class FakeProvider:
                 await event(choices=[], usage=usage)
         await response.write(b"data: [DONE]\n\n")
 
+    # --- OpenAI's Responses API
+
+    async def _responses(self, reply: Reply, response: web.StreamResponse, body: dict[str, Any]) -> None:
+        number = 0
+        output: list[dict[str, Any]] = []
+        head = {"id": "resp_1", "object": "response", "created_at": 1, "model": body["model"], "output": []}
+
+        async def event(kind: str, **fields: Any) -> None:
+            nonlocal number
+            data = orjson.dumps({"type": kind, "sequence_number": number, **fields}).decode()
+            number += 1
+            await response.write(f"event: {kind}\ndata: {data}\n\n".encode())
+
+        async def item(begun: dict[str, Any], whole: dict[str, Any], *deltas: tuple[str, dict[str, Any]]) -> None:
+            place = {"output_index": len(output)}
+            await event("response.output_item.added", item=begun, **place)
+            for count, (kind, fields) in enumerate(deltas):
+                await event(kind, item_id=begun["id"], **place, **fields)
+                if count == 0 and reply.gate is not None and begun["type"] == "message":
+                    await reply.gate.wait()
+            if not (begun["type"] == "message" and (reply.cut or reply.in_stream)):
+                await event("response.output_item.done", item=whole, **place)
+                output.append(whole)
+
+        await event("response.created", response={**head, "status": "in_progress"})
+        await event("response.in_progress", response={**head, "status": "in_progress"})
+        if reply.thought:
+            begun = {"id": "rs_1", "type": "reasoning", "summary": []}
+            summary = [{"type": "summary_text", "text": reply.thought}]
+            delta = {"summary_index": 0, "delta": reply.thought}
+            whole = {**begun, "summary": summary, "encrypted_content": self._issue("e")}
+            await item(begun, whole, ("response.reasoning_summary_text.delta", delta))
+        if reply.pieces:
+            begun = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+            text = {"type": "output_text", "text": "".join(reply.pieces), "annotations": []}
+            whole = {**begun, "status": "completed", "content": [text]}
+            deltas = [{"content_index": 0, "delta": piece, "logprobs": []} for piece in reply.pieces]
+            await item(begun, whole, *(("response.output_text.delta", delta) for delta in deltas))
+        if reply.in_stream:
+            await event("error", code="server_error", message=reply.in_stream, param=None)
+            return
+        if reply.cut:
+            return
+        for name, arguments in reply.calls:
+            call_id = self._call_id()
+            begun = {"id": f"fc_{call_id}", "type": "function_call", "call_id": call_id, "name": name, "arguments": ""}
+            step = max(7, len(arguments) // 500)
+            fragments = [arguments[start : start + step] for start in range(0, len(arguments), step)]
+            deltas = (("response.function_call_arguments.delta", {"delta": fragment}) for fragment in fragments)
+            await item(begun, {**begun, "arguments": arguments, "status": "completed"}, *deltas)
+        usage = {
+            "input_tokens": reply.usage[0],
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": reply.usage[1],
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": sum(reply.usage),
+        }
+        await event("response.completed", response={**head, "status": "completed", "output": output, "usage": usage})
+
     # --- Anthropic's wire
 
     async def _anthropic(self, reply: Reply, response: web.StreamResponse, body: dict[str, Any]) -> None:
@@ -292,7 +352,8 @@ class FakeProvider:
         if reply.cut:
             return
         parts: list[dict[str, Any]] = [
-            {"functionCall": {"name": name, "args": orjson.loads(arguments)}} for name, arguments in reply.calls
+            {"functionCall": {"id": self._call_id(), "name": name, "args": orjson.loads(arguments)}}
+            for name, arguments in reply.calls
         ]
         if parts:
             parts[0]["thoughtSignature"] = self._issue("g")

@@ -66,6 +66,49 @@ def _openai(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
 _FIELDS = {"role", "content", "name", "tool_calls", "tool_call_id", "refusal"}
 
 
+def _responses(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
+    """https://developers.openai.com/api/docs/guides/reasoning: items of a stateless conversation, in their order."""
+    if "messages" in body:
+        yield from _openai(body, issued)
+        return
+    if body.get("store") is not False:
+        yield "store: a stateless request says so"
+    open_: list[str] = []
+    pending = ""
+    for number, item in enumerate(body["input"]):
+        where, kind = f"input[{number}]", item.get("type", "message")
+        if pending and not (kind == "function_call" or item.get("role") == "assistant" or kind == "reasoning"):
+            yield f"{where}: Item of type 'reasoning' was provided without its required following item."
+        pending = kind if kind == "reasoning" else ""
+        match kind:
+            case "reasoning":
+                if item.get("encrypted_content") not in issued:
+                    yield f"{where}: The encrypted content could not be verified."
+            case "function_call":
+                open_.append(item["call_id"])
+                shape = {"id": item["call_id"], "function": {"name": item["name"], "arguments": item["arguments"]}}
+                yield from _call(shape, where)
+            case "function_call_output":
+                if item["call_id"] not in open_:
+                    yield f"{where}: No tool call found for function call output with call_id {item['call_id']}."
+                else:
+                    open_.remove(item["call_id"])
+                if not isinstance(item["output"], str | list):
+                    yield f"{where}.output: missing"
+            case "message":
+                if open_:
+                    yield f"{where}: No tool output found for function call {open_[0]}."
+                if item["role"] not in ("user", "assistant", "system", "developer"):
+                    yield f"{where}.role: {item['role']!r}"
+            case other:
+                yield f"{where}: {other!r}"
+    if open_:
+        yield f"No tool output found for function call {open_[0]}."
+    for tool in body.get("tools") or ():
+        if not NAME.fullmatch(tool["name"]):
+            yield f"tools: name {tool['name']!r}"
+
+
 def _call(call: dict[str, Any], where: str) -> Iterator[str]:
     if not 1 <= len(call["id"]) <= 40:
         yield f"{where}: an id of {len(call['id'])} characters"
@@ -196,7 +239,7 @@ def _gemini(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
         where, parts = f"contents[{number}]", content.get("parts") or []
         if not parts:
             yield f"{where}.parts: must not be empty"
-        answers = [part["functionResponse"]["name"] for part in parts if "functionResponse" in part]
+        answers = [_identity(part["functionResponse"]) for part in parts if "functionResponse" in part]
         if len(answers) != len(calls) or sorted(answers) != sorted(calls):
             yield f"{where}: the number of function response parts must equal that of the function calls: {answers} {calls}"
         calls = []
@@ -213,7 +256,7 @@ def _gemini(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
                     yield f"{where}: Function call is missing a thought_signature in functionCall parts."
                 if signature is not None and signature not in issued and signature not in SKIPPED:
                     yield f"{where}: thought signature is not valid"
-                calls.append(call["name"])
+                calls.append(_identity(call))
     if calls:
         yield "the last calls have no responses"
     for tool in body.get("tools") or ():
@@ -221,6 +264,13 @@ def _gemini(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
             if not GEMINI_NAME.fullmatch(declaration["name"]):
                 yield f"tools: name {declaration['name']!r}"
             yield from _gemini_schema(declaration.get("parameters"), f"tools.{declaration['name']}")
+            if "parameters" in declaration and "parametersJsonSchema" in declaration:
+                yield f"tools.{declaration['name']}: parameters and parametersJsonSchema exclude each other"
+
+
+def _identity(call: dict[str, Any]) -> str:
+    """Gemini 3.5 and newer: a response has the id of its call (https://ai.google.dev/gemini-api/docs/function-calling)."""
+    return f"{call['name']} {call.get('id')}"
 
 
 def _gemini_schema(schema: Any, where: str) -> Iterator[str]:
@@ -236,7 +286,7 @@ def _gemini_schema(schema: Any, where: str) -> Iterator[str]:
 
 
 _RULES: dict[str, Callable[[dict[str, Any], frozenset[str]], Iterator[str]]] = {
-    "openai": _openai,
+    "openai": _responses,
     "mistral": _mistral,
     "tu": _openai,
     "bigmodel": _bigmodel,

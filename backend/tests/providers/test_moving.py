@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import BaseMessage
 
+from app.adapters.outbound.llm_providers import anthropic_provider, gemini_provider, responses
 from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, TimeLimits
 from app.adapters.outbound.llm_providers.history import SIGNATURES
 from app.adapters.outbound.llm_providers.openai_provider import OpenAIChatModel
 from app.adapters.outbound.llm_providers.providers import PROVIDERS, Provider, Wire, custom_provider
+from app.adapters.outbound.llm_providers.wire_provider import Replay
 from app.core.domain.message import Message, MessageRole
 from app.core.ports import ModelFacts
 from app.core.services.repair import repair
@@ -24,6 +26,7 @@ from tests.client import text_of
 from tests.integration.conftest import Start
 from tests.providers.conftest import settings_of
 from tests.providers.fakes import KEY, FakeProvider, Reply
+from tests.providers.oracles import faults_by_sdk
 from tests.providers.rules import NAMES, faults
 
 SIGNATURE = "c2lnbmVk"
@@ -43,24 +46,13 @@ def request_to(name: str, history: list[BaseMessage]) -> dict[str, Any]:
             chat = OpenAIChatModel.connect("m", endpoint, facts)
             bound: Any = chat.bind_tools(MATH_TOOLS)
             return chat.payload(history, {"stream": True, "stream_options": {"include_usage": True}, **bound.kwargs})
+        case Wire.RESPONSES:
+            wire = responses.ResponsesWire("m", endpoint, facts, MATH_TOOLS, {})
         case Wire.ANTHROPIC:
-            from app.adapters.outbound.llm_providers import anthropic_provider
-
-            made = anthropic_provider.make("claude-test", endpoint, facts, MATH_TOOLS, {})
-            return made._chat._get_request_payload(made.ours(history), **made._bound)  # pyright: ignore
+            wire = anthropic_provider.AnthropicWire("claude-test", endpoint, facts, MATH_TOOLS, {})
         case Wire.GEMINI:
-            from app.adapters.outbound.llm_providers import gemini_provider
-
-            made = gemini_provider.make("gemini-flash-latest", endpoint, facts, MATH_TOOLS, {})
-            asked = made._chat._prepare_request(made.ours(history), **made._bound)  # pyright: ignore
-            return as_json(asked)
-
-
-def as_json(asked: dict[str, Any]) -> dict[str, Any]:
-    """Gemini's request as it stands on the wire."""
-    body = {"contents": [c.model_dump(by_alias=True, exclude_none=True, mode="json") for c in asked["contents"]]}
-    config = asked["config"].model_dump(by_alias=True, exclude_none=True, mode="json")
-    return body | {"tools": config.get("tools") or []}
+            wire = gemini_provider.GeminiWire("gemini-flash-latest", endpoint, facts, MATH_TOOLS, {})
+    return dict(wire.request(history, Replay()).body)
 
 
 texts = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
@@ -129,6 +121,7 @@ def test_any_history_leaves_as_a_request_that_the_provider_takes(target: str, da
     history = [to_langchain(m) for m in repair([system, *stored, *middle, question])]
     body = orjson.loads(orjson.dumps(request_to(target, history)))
     assert faults(target, body, frozenset({SIGNATURE})) == []
+    assert faults_by_sdk(target, body) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -147,9 +140,7 @@ def test_a_message_goes_through_the_store_and_back_to_its_own_provider_with_what
     stored = Message(conversation_id="c", role=MessageRole.ASSISTANT, content="", metadata=metadata)
     there = to_langchain(stored)
     assert to_domain(there, "c").metadata == stored.metadata
-    own, foreign = (
-        portable([there], made_by, row(name).ids, takes_images=True)[-1] for made_by in (mark, "somebody else")
-    )
+    own, foreign = (portable([there], made_by, row(name).ids)[-1] for made_by in (mark, "somebody else"))
     assert own.additional_kwargs["reasoning_content"] == "why"
     assert own.additional_kwargs[SIGNATURES] == {"abc123DEF": SIGNATURE}
     assert foreign.additional_kwargs == {}
@@ -181,4 +172,6 @@ async def test_one_conversation_goes_round_all_providers_with_tools(
             frames = await socket.ask("Who are you?", model=f"{name}@fake-model", **fields)
             conversation_id = frames[0]["conversation_id"]
             assert text_of(frames) == f"Hm. I am {name}."
+    judged = {name: [faults_by_sdk(name, body) for body in server.requests] for name, server in fakes.items()}
+    assert {name: found for name, found in judged.items() if any(found)} == {}
     assert {name: server.refused for name, server in fakes.items() if server.refused} == {}

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, TimeLimits
 from app.adapters.outbound.llm_providers.facts import FactBook, is_retired, retires_soon
@@ -217,7 +218,15 @@ class ModelCatalog:
             secret=key or self.keys.of(row.id),
             pool=self._pool,
             limits=self._limits,
+            wire=self._wire(row, own),
         )
+
+    def _wire(self, row: Provider, own_url: str | None) -> Wire:
+        """The wire of a provider: other servers than OpenAI's rarely have more than chat completions."""
+        if row.wire is not Wire.RESPONSES or self._settings.openai_api == "responses":
+            return row.wire
+        is_openai = own_url is None or (urlsplit(own_url).hostname or "").endswith(".openai.com")
+        return row.wire if is_openai and self._settings.openai_api == "auto" else Wire.OPENAI
 
     def _is_set_up(self, row: Provider) -> bool:
         """Whether somebody has set a provider up: with a key, or with an address that may do without one."""
@@ -264,7 +273,11 @@ class ModelCatalog:
         self, model: str, name: str, endpoint: Endpoint, tools: Sequence[Any], options: Mapping[str, Any]
     ) -> ILLMProvider:
         facts = self.facts(model)
-        match endpoint.provider.wire:
+        match endpoint.wire:
+            case Wire.RESPONSES:
+                from app.adapters.outbound.llm_providers import responses
+
+                return responses.make(name, endpoint, facts, tools, options)
             case Wire.ANTHROPIC:
                 from app.adapters.outbound.llm_providers import anthropic_provider
 

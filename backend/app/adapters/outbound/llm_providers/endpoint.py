@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 
 from app.adapters.outbound.llm_providers.errors import for_status, from_status
-from app.adapters.outbound.llm_providers.providers import Provider
+from app.adapters.outbound.llm_providers.providers import Provider, Wire
 from app.core.domain.errors import AtelierError, ProviderTimeout, ProviderUnavailable
 
 T = TypeVar("T")
@@ -90,6 +90,7 @@ class Endpoint:
         base_url: its address, without a slash at the end.
         is_own: whether that address was set by the operator.
         secret: its key.
+        wire: the shape of its requests and answers.
     """
 
     provider: Provider
@@ -98,6 +99,7 @@ class Endpoint:
     secret: str | None
     pool: HttpPool
     limits: TimeLimits
+    wire: Wire = Wire.OPENAI
 
     @property
     def title(self) -> str:
@@ -112,16 +114,18 @@ class Endpoint:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a request to an OpenAI-shaped provider carries."""
-        return {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
+        """What a request carries: the key, and who asks."""
+        provider = self.provider
+        key = {provider.key_header: f"{provider.key_scheme}{self.secret}"} if self.secret else {}
+        return {**provider.headers, **key}
 
     def keep(self, model: str, make: Callable[[], T]) -> T:
         """The client of a package for `model`, made once: it has connections of its own."""
         return self.pool.keep((self.provider.id, model, self.base_url, self.secret, self.limits), make)
 
     @asynccontextmanager
-    async def asked(self, model: str, payload: bytes) -> AsyncGenerator[Exchange]:
-        """A request to `chat/completions`, once it is accepted.
+    async def asked(self, model: str, payload: bytes, path: str = "/chat/completions") -> AsyncGenerator[Exchange]:
+        """A request, once it is accepted.
 
         Raises:
             AtelierError: the provider cannot be reached, refuses, is silent, or breaks off.
@@ -131,7 +135,7 @@ class Endpoint:
             async with (
                 exchange.deadline,
                 self.pool.session().post(
-                    f"{self.url}/chat/completions",
+                    f"{self.url}{path}",
                     data=payload,
                     headers={"Content-Type": "application/json", **self.headers},
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect),

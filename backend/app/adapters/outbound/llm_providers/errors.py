@@ -21,6 +21,14 @@ from app.core.domain.time import utc_now
 MAX_REASON = 300
 
 
+class ReasoningRefused(ProviderRejected):
+    """The provider refuses reasoning that it gave out: of another account or model, or out of its place."""
+
+
+class SummaryRefused(ProviderRejected):
+    """The provider gives no summaries of reasoning to this account."""
+
+
 def from_status(
     status: int,
     body: bytes,
@@ -80,7 +88,30 @@ def for_status(
         return ProviderUnavailable(
             f"{provider} has a problem (HTTP {status}). Try again in a moment.{said}", retry_after=_seconds(retry_after)
         )
-    return ProviderRejected(f"{provider} refused the request (HTTP {status}).{said}")
+    return _rejection(code, reason)(f"{provider} refused the request (HTTP {status}).{said}")
+
+
+def _rejection(code: str | None, reason: str) -> type[ProviderRejected]:
+    """The kind of a refusal, where another request can do without what is refused."""
+    said = reason.lower()
+    if code == "invalid_encrypted_content" or any(words in said for words in _STALE_REASONING):
+        return ReasoningRefused
+    if any(words in said for words in _NO_SUMMARY):
+        return SummaryRefused
+    return ProviderRejected
+
+
+_STALE_REASONING = (
+    "encrypted content",  # OpenAI: "The encrypted content ... could not be verified"
+    "of type 'reasoning' was provided without",  # OpenAI: an item that must follow it is missing
+    "`signature` in `thinking`",  # https://platform.claude.com/docs/en/build-with-claude/preserved-thinking
+    "thinking block",
+    "`thinking` block",
+    "thought signature",  # https://ai.google.dev/gemini-api/docs/thought-signatures
+    "thought_signature",
+)
+_NO_SUMMARY = ("reasoning summar", "reasoning.summary")
+"""OpenAI: "Your organization must be verified to generate reasoning summaries"."""
 
 
 _OUT_OF_MONEY = ("insufficient_quota", "exceeded_current_quota_error")

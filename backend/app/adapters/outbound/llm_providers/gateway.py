@@ -72,7 +72,17 @@ class ModelGateway:
         if model == DEMO:
             return None, model
         endpoint, name = self._catalog.endpoint(model)
-        return (endpoint if endpoint.provider.wire is Wire.OPENAI else None), name
+        return (endpoint if self._speaks_chat(endpoint, model, request) else None), name
+
+    def _speaks_chat(self, endpoint: Endpoint, model: str, request: Mapping[str, Any]) -> bool:
+        """Whether a request can go to the provider as it is.
+
+        OpenAI's reasoning models take tools by the Responses API only: on chat completions they refuse them, or want
+        the effort `none`, which some of them do not know (https://developers.openai.com/api/docs/guides/latest-model).
+        """
+        if endpoint.wire is Wire.RESPONSES:
+            return not (request.get("tools") and self._catalog.facts(model).reasoning)
+        return endpoint.wire is Wire.OPENAI
 
     def _payload(self, model: str, name: str, endpoint: Endpoint, request: Mapping[str, Any]) -> bytes:
         """The request in the provider's words."""

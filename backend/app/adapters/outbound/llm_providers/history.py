@@ -12,10 +12,13 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from app.adapters.outbound.llm_providers.dialect import CallIds, Renaming, fit_name
 
 BLOCKS = "blocks"
-"""Where the parts of an answer are kept whose provider wants them back in their order: thoughts, with signatures."""
+"""Where the parts of an answer are kept whose provider wants them back as they were, in their order.
+
+A call is kept as a block that names it: its name and arguments are among the message's calls.
+"""
 
 SIGNATURES = "__gemini_function_call_thought_signatures__"
-"""Where langchain-google-genai keeps the signatures of calls, by the calls' ids."""
+"""Where messages of earlier versions keep Gemini's signatures of calls, by the calls' ids."""
 
 BEGINNING = "(The conversation goes on from here.)"
 NOTHING = "(nothing)"
@@ -40,7 +43,7 @@ def _own_or_plain(message: BaseMessage, made_by: str, takes_images: bool) -> Bas
     return message
 
 
-def portable(messages: Sequence[BaseMessage], made_by: str, ids: CallIds, *, takes_images: bool) -> list[BaseMessage]:
+def portable(messages: Sequence[BaseMessage], made_by: str, ids: CallIds) -> list[BaseMessage]:
     """`messages` for a provider with a wire of its own, whose rules for a conversation are strict.
 
     The system prompt stands first and alone, a user's message after it; no message is empty; every call has an id
@@ -49,7 +52,7 @@ def portable(messages: Sequence[BaseMessage], made_by: str, ids: CallIds, *, tak
     renaming = Renaming(ids)
     names: dict[str, str] = {}
     kept: list[BaseMessage] = []
-    for message in own_or_plain(messages, made_by, takes_images=takes_images):
+    for message in own_or_plain(messages, made_by):
         if isinstance(message, AIMessage):
             if (answer := _answer(message, renaming)) is not None:
                 names = {call["id"] or "": call["name"] for call in answer.tool_calls}
@@ -71,10 +74,9 @@ def portable(messages: Sequence[BaseMessage], made_by: str, ids: CallIds, *, tak
 def _answer(message: AIMessage, renaming: Renaming) -> AIMessage | None:
     """An assistant message; None where there is nothing in it."""
     calls = [*message.tool_calls, *map(_as_call, message.invalid_tool_calls)]
-    blocks: Any = message.additional_kwargs.get(BLOCKS)
-    content = _spoken(blocks) or _spoken(cast("str | list[Any]", message.content))  # pyright: ignore[reportUnknownMemberType]
+    content = _spoken(cast("str | list[Any]", message.content))  # pyright: ignore[reportUnknownMemberType]
     if not calls:
-        if not content:
+        if not content and not message.additional_kwargs.get(BLOCKS):
             return None
         return message.model_copy(update={"content": content})
     old = [str(call["id"] or "") for call in calls]
@@ -82,12 +84,26 @@ def _answer(message: AIMessage, renaming: Renaming) -> AIMessage | None:
     renamed = [
         {**call, "id": call_id, "name": fit_name(call["name"])} for call, call_id in zip(calls, new, strict=True)
     ]
-    additional = message.additional_kwargs
-    if signatures := additional.get(SIGNATURES):
-        names = dict(zip(old, new, strict=True))
-        additional = {**additional, SIGNATURES: {names.get(key, key): value for key, value in signatures.items()}}
+    additional = _renamed(message.additional_kwargs, dict(zip(old, new, strict=True)))
     changes = {"content": content, "tool_calls": renamed, "invalid_tool_calls": [], "additional_kwargs": additional}
     return message.model_copy(update=changes)
+
+
+def _renamed(additional: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """What is kept beside a message, with the new ids of its calls."""
+    if signatures := additional.get(SIGNATURES):
+        additional = {**additional, SIGNATURES: {names.get(key, key): value for key, value in signatures.items()}}
+    if blocks := additional.get(BLOCKS):
+        renamed = [
+            {**block, **{key: names.get(block[key], block[key]) for key in _CALL_IDS if key in block}}
+            for block in blocks
+        ]
+        additional = {**additional, BLOCKS: renamed}
+    return additional
+
+
+_CALL_IDS = ("call_id", "tool_use_id", "functionCall")
+"""Where a kept block names the call whose place it marks."""
 
 
 def _spoken(content: Any) -> Any:

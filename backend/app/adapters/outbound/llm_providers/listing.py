@@ -7,7 +7,6 @@ from typing import Any, cast
 import aiohttp
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
-from app.adapters.outbound.llm_providers.providers import Wire
 from app.core.domain.errors import AtelierError, KeyRefused, KeyUnchecked, ProviderNotConfigured
 
 LIST_SECONDS = 5.0
@@ -45,7 +44,7 @@ async def check_key(endpoint: Endpoint) -> None:
     try:
         async with (
             asyncio.timeout(LIST_SECONDS),
-            endpoint.pool.session().get(url, headers=_headers(endpoint)) as response,
+            endpoint.pool.session().get(url, headers=endpoint.headers) as response,
         ):
             if response.status == 200:
                 return
@@ -63,20 +62,9 @@ async def check_key(endpoint: Endpoint) -> None:
     raise KeyUnchecked(error.message)
 
 
-def _headers(endpoint: Endpoint) -> dict[str, str]:
-    match endpoint.provider.wire:
-        case Wire.ANTHROPIC:
-            return {"x-api-key": endpoint.secret or "", "anthropic-version": "2023-06-01"}
-        case Wire.GEMINI:
-            return {"x-goog-api-key": endpoint.secret or ""}
-        case Wire.OPENAI:
-            return endpoint.headers
-
-
 async def _get(endpoint: Endpoint, url: str, **body: Any) -> Any:
-    headers = _headers(endpoint)
     method = "POST" if body else "GET"
-    async with endpoint.pool.session().request(method, url, headers=headers, json=body or None) as response:
+    async with endpoint.pool.session().request(method, url, headers=endpoint.headers, json=body or None) as response:
         if response.status != 200:
             raise await endpoint.refusal(response, "")
         return await response.json(content_type=None)

@@ -1,11 +1,9 @@
 """Any server that speaks OpenAI's wire: langchain-openai builds the request, the lean reader reads the answer."""
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import aiohttp
 import orjson
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.messages import AIMessage, BaseMessage
@@ -17,11 +15,10 @@ from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.history import own_or_plain
 from app.adapters.outbound.llm_providers.openai_answers import NOBODY
 from app.adapters.outbound.llm_providers.openai_stream import StreamReader
+from app.adapters.outbound.llm_providers.streaming import read_answer
 from app.core.ports import IAnswerSink, ModelFacts
 
 logger = logging.getLogger(__name__)
-
-LAST_BYTES_SECONDS = 0.25
 
 
 class OpenAIChatModel(ChatOpenAI):
@@ -55,17 +52,7 @@ class OpenAIChatModel(ChatOpenAI):
         payload = self.payload(messages, {"stream": True, "stream_options": {"include_usage": True}, **kwargs})
         reader = StreamReader(sink, endpoint, self.model_name)
         logger.debug("asking %s for %s with %d messages", endpoint.title, self.model_name, len(messages))
-        seen = 0
-        async with endpoint.asked(self.model_name, orjson.dumps(payload)) as exchange:
-            async for data in exchange.response.content.iter_any():
-                reader.feed(data)
-                if reader.done:
-                    await _read_out(exchange.response)
-                    break
-                if reader.events != seen:  # a comment that keeps the connection alive is no piece
-                    seen = reader.events
-                    exchange.piece_came()
-            reader.close()
+        await read_answer(endpoint, self.model_name, "/chat/completions", orjson.dumps(payload), reader)
         return reader.message()
 
     def payload(self, messages: Sequence[BaseMessage], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,15 +82,6 @@ class OpenAIChatModel(ChatOpenAI):
 
 _RETURNED = ("reasoning_content", "reasoning_details")
 """What a provider may want to see again of its own messages; its dialect says whether it does."""
-
-
-async def _read_out(response: aiohttp.ClientResponse) -> None:
-    """Take what follows the last event, so that the connection can be used again; not for long."""
-    try:
-        async with asyncio.timeout(LAST_BYTES_SECONDS):
-            await response.content.read()
-    except TimeoutError:
-        response.close()
 
 
 class OpenAIProvider:

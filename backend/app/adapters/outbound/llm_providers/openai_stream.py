@@ -39,7 +39,7 @@ class StreamReader:
         self._reasoning: list[str] = []
         self._new_text: list[str] = []
         self._new_reasoning: list[str] = []
-        self._calls: list[_Call] = []
+        self._calls: list[Call] = []
         self._usage: dict[str, Any] | None = None
         self._service_tier: str | None = None
         self._response: dict[str, Any] = {}
@@ -192,7 +192,7 @@ class StreamReader:
             self._reasoning.append(piece)
             self._sink.reasoning(piece)
 
-    def _call_for(self, fragment: dict[str, Any]) -> "_Call":
+    def _call_for(self, fragment: dict[str, Any]) -> "Call":
         """The call that a fragment belongs to: by index; a new id begins a new call where there is no index."""
         index, call_id = fragment.get("index"), fragment.get("id")
         if index is None:
@@ -202,7 +202,7 @@ class StreamReader:
             for call in self._calls:
                 if call.index == index and (not call_id or not call.id or call_id == call.id):
                     return call
-        call = _Call(index)
+        call = Call(index)
         self._calls.append(call)
         return call
 
@@ -214,7 +214,7 @@ class StreamReader:
         return None if self._usage is None else _create_usage_metadata(self._usage, self._service_tier)
 
 
-class _Call:
+class Call:
     """A tool call while its fragments arrive."""
 
     __slots__ = ("arguments", "id", "index", "name")

@@ -1,6 +1,7 @@
 """The providers that the service knows: a row each. What is special about one stands in its row, or in its own file."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from app.adapters.outbound.llm_providers.dialect import NINE_CHARACTERS, WORDS, CallIds, Dialect
@@ -10,6 +11,7 @@ class Wire(Enum):
     """The shape of a provider's requests and answers."""
 
     OPENAI = auto()
+    RESPONSES = auto()
     ANTHROPIC = auto()
     GEMINI = auto()
 
@@ -32,6 +34,8 @@ class Provider:
         prefix: what its OpenAI-shaped routes begin with behind its address.
         models_path: where it lists its models.
         key_path: where it says whether a key is valid; needed where anybody may read its list of models.
+        key_header, key_scheme: how a request carries the key.
+        headers: what every request to it carries beside the key.
     """
 
     id: str
@@ -47,6 +51,9 @@ class Provider:
     prefix: str = ""
     models_path: str = "/models"
     key_path: str = ""
+    key_header: str = "Authorization"
+    key_scheme: str = "Bearer "
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def made_by(self) -> str:
@@ -72,6 +79,9 @@ def _row(
     prefix: str = "",
     models_path: str = "/models",
     key_path: str = "",
+    key_header: str = "Authorization",
+    key_scheme: str = "Bearer ",
+    headers: Mapping[str, str] | None = None,
 ) -> Provider:
     return Provider(
         id=id,
@@ -86,13 +96,16 @@ def _row(
         prefix=prefix,
         models_path=models_path,
         key_path=key_path,
+        key_header=key_header,
+        key_scheme=key_scheme,
+        headers=headers or {},
     )
 
 
 PROVIDERS: dict[str, Provider] = {
     provider.id: provider
     for provider in (
-        _row("openai", "OpenAI", "https://api.openai.com/v1", "gpt-6-luna"),
+        _row("openai", "OpenAI", "https://api.openai.com/v1", "gpt-6-luna", wire=Wire.RESPONSES),
         _row(
             "anthropic",
             "Anthropic",
@@ -100,6 +113,8 @@ PROVIDERS: dict[str, Provider] = {
             "claude-haiku-5-5",
             wire=Wire.ANTHROPIC,
             prefix="/v1",
+            # https://platform.claude.com/docs/en/api/versioning; the official SDKs send the key as a bearer token.
+            headers={"anthropic-version": "2026-10-21"},
         ),
         _row(
             "gemini",
@@ -109,6 +124,8 @@ PROVIDERS: dict[str, Provider] = {
             wire=Wire.GEMINI,
             mark="google_genai",
             prefix="/v1beta",
+            key_header="x-goog-api-key",
+            key_scheme="",
         ),
         _row(
             "mistral",
@@ -147,6 +164,8 @@ PROVIDERS: dict[str, Provider] = {
             "openrouter/auto",
             Dialect("OpenRouter", details="reasoning_details"),
             key_path="/key",
+            # https://openrouter.ai/docs/app-attribution: an app without a public address is known by its title.
+            headers={"HTTP-Referer": "http://localhost", "X-OpenRouter-Title": "Atelier"},
         ),
         _row(
             "moonshot",

@@ -1,0 +1,38 @@
+"""Sends a request and feeds the streamed answer to a reader, whatever the provider's wire."""
+
+import asyncio
+
+import aiohttp
+
+from app.adapters.outbound.llm_providers.endpoint import Endpoint
+from app.adapters.outbound.llm_providers.openai_stream import StreamReader
+
+LAST_BYTES_SECONDS = 0.25
+
+
+async def read_answer(endpoint: Endpoint, model: str, path: str, payload: bytes, reader: StreamReader) -> None:
+    """Send `payload` and read the answer to its end.
+
+    Raises:
+        AtelierError: one of the provider errors, in words for the user.
+    """
+    seen = 0
+    async with endpoint.asked(model, payload, path) as exchange:
+        async for data in exchange.response.content.iter_any():
+            reader.feed(data)
+            if reader.done:
+                await _read_out(exchange.response)
+                break
+            if reader.events != seen:  # a comment that keeps the connection alive is no piece
+                seen = reader.events
+                exchange.piece_came()
+        reader.close()
+
+
+async def _read_out(response: aiohttp.ClientResponse) -> None:
+    """Take what follows the last event, so that the connection can be used again; not for long."""
+    try:
+        async with asyncio.timeout(LAST_BYTES_SECONDS):
+            await response.content.read()
+    except TimeoutError:
+        response.close()
