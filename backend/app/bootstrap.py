@@ -42,6 +42,7 @@ from app.core.ports import (
     Turn,
 )
 from app.core.services.accounts import IAccounts, LocalAccounts, OpenAccounts
+from app.core.services.approvals import DefaultApprovals
 from app.core.services.builder import Builder
 from app.core.services.compaction import Compaction
 from app.core.services.context_view import ContextView
@@ -103,7 +104,7 @@ async def run_application(
                 max_runs=settings.max_runs,
                 max_queued=settings.max_queued,
                 tool_approval=settings.tool_approval,
-                default_approval=tooling.mcp_servers.approvals,
+                default_approval=tooling.default_approvals(),
             )
             usage = UsageService(store.usage, catalog.facts)
             prompts = PromptService(
@@ -193,6 +194,11 @@ class Tooling:
     def summary(self) -> str:
         """A few lines on what ComfyUI has installed, as far as it is known now."""
         return self.comfyui.summary() if self.comfyui is not None else ""
+
+    def default_approvals(self) -> DefaultApprovals:
+        """What tools need by default."""
+        known = self.comfyui.known_object_info if self.comfyui is not None else lambda: None
+        return DefaultApprovals(self.tools.tools, known, self.mcp_servers.approvals)
 
     async def object_info(self) -> Mapping[str, Any] | None:
         """ComfyUI's node types; None where none is configured."""

@@ -50,9 +50,14 @@ def _blank_is_unset(value: object) -> object:
 
 
 def _rules(value: object) -> object:
-    """`ask`, or `name=ask,other=deny`, as a mapping; a word alone stands for all tools."""
+    """`ask`, or `name=ask,other=deny`, as a mapping; a word alone stands for all tools.
+
+    `auto` alone is the default written down and changes nothing; `*=auto` lets every tool run without approval.
+    """
     if not isinstance(value, str):
         return value
+    if value.strip().lower() == Approval.AUTO:
+        return {}
     pairs = (part.rpartition("=") for part in value.split(",") if part.strip())
     return {name.strip() or ALL_TOOLS: policy.strip().lower() for name, _, policy in pairs}
 
@@ -187,7 +192,8 @@ class Settings(BaseSettings):
     )
     tool_approval: Annotated[dict[str, Approval], NoDecode, BeforeValidator(_rules)] = Field(
         default_factory=dict[str, Approval],
-        description="Which tools need the user's approval: `auto`, `ask` or `deny` for all, or `name=ask,other=deny`.",
+        description="Which tools need the user's approval. `auto`: each has its default. `ask` or `deny`: all of them. "
+        "`name=ask,other=auto`: single ones. `*=auto`: none.",
     )
     max_tool_rounds: int = Field(
         default=25, ge=1, le=1_000, description="How often a model may ask for tools in one turn."

@@ -152,7 +152,8 @@ async def test_an_attached_image_goes_to_comfyui(
     assert len(comfyui.uploads) == 2
 
 
-async def test_the_agent_looks_into_comfyui(service: Service, comfyui: FakeComfyUI, upstream: Upstream):
+async def test_the_agent_looks_into_comfyui(start: Start, example: None, comfyui: FakeComfyUI, upstream: Upstream):
+    service = await start(comfyui_url=comfyui.url, tool_approval={"cancelJob": "auto"})
     calls = [
         ("searchInstalledNodes", {"query": "sampler", "limit": 1}),
         ("getAvailableModels", {}),

@@ -63,8 +63,9 @@ def build(upstream: Upstream) -> None:
 
 
 async def test_an_agent_builds_a_workflow_from_the_terminal_and_runs_it(
-    service: Service, upstream: Upstream, comfyui: FakeComfyUI, tmp_path: Path
+    start: Start, example: None, upstream: Upstream, comfyui: FakeComfyUI, tmp_path: Path
 ):
+    service = await start(comfyui_url=comfyui.url, tool_approval={"executeWorkflow": "auto"})
     build(upstream)
     upstream.says("There is your fox.")
     done = await command(

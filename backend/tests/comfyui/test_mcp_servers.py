@@ -44,9 +44,12 @@ async def until(service: Service, name: str, *, connected: bool) -> dict[str, An
             await asyncio.sleep(0.05)
 
 
-async def test_a_tool_over_stdio_asks_first_and_then_runs(start: Start, upstream: Upstream, tmp_path: Path):
+@pytest.mark.parametrize("setting", [{}, {"tool_approval": "auto"}])
+async def test_a_tool_over_stdio_asks_first_and_then_runs(
+    start: Start, upstream: Upstream, tmp_path: Path, setting: dict[str, str]
+):
     write(tmp_path, example=BY_STDIO)
-    service = await start()
+    service = await start(**setting)
     server = await until(service, "example", connected=True)
     assert set(server["tools"]) == {"example__join", "example__fail", "example__draw"}
     upstream.calls(("c1", "example__join", '{"left": "a", "right": "b"}'))

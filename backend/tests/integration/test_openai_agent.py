@@ -199,3 +199,18 @@ async def test_the_demo_model_answers_here_too(demo: Service):
             model="atelier", messages=[{"role": "user", "content": "What is 12 * 34?"}]
         )
         assert "408" in (answer.choices[0].message.content or "")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_approval_that_is_waited_for_is_said_in_the_answer(start: Start, upstream: Upstream, stream: bool):
+    service = await start(tool_approval="add=ask")
+    upstream.calls(("c1", "add", '{"a": 1, "b": 2}'))
+    async with AsyncOpenAI(base_url=f"{service.url}/v1", api_key=TOKEN, max_retries=0) as client:
+        asked: Any = {"model": "atelier", "messages": HELLO, "metadata": {"conversation_id": "c-1"}}
+        if stream:
+            chunks = await client.chat.completions.create(**asked, stream=True)
+            text = "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+        else:
+            answer = await client.chat.completions.create(**asked)
+            text = answer.choices[0].message.content or ""
+    assert "needs your approval: add" in text

@@ -42,9 +42,10 @@ async def test_skills_are_kept_changed_and_taken_away(service: Service):
         assert (await http.delete("/api/skills/upscaling")).status_code == 422
 
 
-async def test_the_agent_keeps_a_skill_and_reads_it_in_another_conversation(service: Service, upstream: Upstream):
+async def test_the_agent_keeps_a_skill_and_reads_it_in_another_conversation(start: Start, upstream: Upstream):
     import orjson
 
+    service = await start(tool_approval={"*": "auto"})
     upstream.calls(("call_1", "createSkill", orjson.dumps(SKILL).decode()))
     async with service.socket() as socket:
         await socket.ask("Remember how I like poems")

@@ -503,7 +503,7 @@ async def test_a_skill_is_written_and_used_for_one_message(start: Start, upstrea
 async def test_a_workflow_is_drawn_and_downloaded(
     start: Start, upstream: Upstream, comfyui: FakeComfyUI, open_page: Open
 ):
-    service = await start(comfyui_url=comfyui.url)
+    service = await start(comfyui_url=comfyui.url, tool_approval={"executeWorkflow": "auto"})
     upstream.calls(("a", "addNode", '{"nodeType": "EmptyImage"}'), ("b", "addNode", '{"nodeType": "SaveImage"}'))
     upstream.calls(("c", "connectNodes", '{"sourceNodeId": 1, "sourceSlot": 0, "targetNodeId": 2, "targetSlot": 0}'))
     upstream.says("Built.")

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from app.core.domain.tool import Approval
+
 MAX_NUMBER = 2**53 - 1
 """The largest whole number that JavaScript and JSON's other readers take as it is."""
 
@@ -182,10 +184,13 @@ class DeclaredTool:
 
     Attributes:
         description: what models are told of it.
+        approval: what it needs by default where the server runs it. Reading runs at once; what spends, deletes, or
+            outlives the conversation asks first.
     """
 
     description: str
     parameters: type[Parameters]
+    approval: Approval = Approval.AUTO
 
 
 GRAPH_TOOLS: dict[str, DeclaredTool] = {
@@ -196,18 +201,20 @@ GRAPH_TOOLS: dict[str, DeclaredTool] = {
     "setNodeWidgetValue": DeclaredTool("Set a widget of a node to a value.", SetNodeWidgetValue),
     "fillPromptNode": DeclaredTool("Write a prompt into a text node.", FillPromptNode),
     "executeWorkflow": DeclaredTool(
-        "Run the workflow that is being worked on and wait for its result.", ExecuteWorkflow
+        "Run the workflow that is being worked on and wait for its result.", ExecuteWorkflow, Approval.ASK
     ),
     "applyWorkflowJson": DeclaredTool(
-        "Replace the workflow that is being worked on by a whole one.", ApplyWorkflowJson
+        "Replace the workflow that is being worked on by a whole one.", ApplyWorkflowJson, Approval.ASK
     ),
 }
 """They work on the canvas of a client that declares them, else on the workflow document of the conversation."""
 
 SKILL_TOOLS: dict[str, DeclaredTool] = {
-    "createSkill": DeclaredTool("Keep instructions of the user's as a skill, for later conversations.", CreateSkill),
-    "updateSkill": DeclaredTool("Change a skill of the user's; what is left out stays.", UpdateSkill),
-    "deleteSkill": DeclaredTool("Delete a skill of the user's.", OneSkill),
+    "createSkill": DeclaredTool(
+        "Keep instructions of the user's as a skill, for later conversations.", CreateSkill, Approval.ASK
+    ),
+    "updateSkill": DeclaredTool("Change a skill of the user's; what is left out stays.", UpdateSkill, Approval.ASK),
+    "deleteSkill": DeclaredTool("Delete a skill of the user's.", OneSkill, Approval.ASK),
     "getUserSkill": DeclaredTool("Read the instructions of a skill, before doing what it is for.", OneSkill),
     "listUserSkills": DeclaredTool("List the skills with what each is for.", Nothing),
 }
@@ -218,8 +225,10 @@ ENVIRONMENT_TOOLS: dict[str, DeclaredTool] = {
     "getAvailableModels": DeclaredTool("List the model files in ComfyUI.", GetAvailableModels),
     "readDocumentation": DeclaredTool("Read a node's inputs, outputs and help text.", ReadDocumentation),
     "getQueue": DeclaredTool("What ComfyUI runs now, and what waits behind it.", Nothing),
-    "cancelJob": DeclaredTool("Stop a job in ComfyUI, or take it out of the queue.", CancelJob),
+    "cancelJob": DeclaredTool("Stop a job in ComfyUI, or take it out of the queue.", CancelJob, Approval.ASK),
     "systemStats": DeclaredTool("ComfyUI's version, memory and devices.", Nothing),
 }
 
 DECLARED_TOOLS: dict[str, DeclaredTool] = {**GRAPH_TOOLS, **SKILL_TOOLS, **ENVIRONMENT_TOOLS}
+
+DEFAULT_APPROVALS = {name: tool.approval for name, tool in DECLARED_TOOLS.items() if tool.approval is not Approval.AUTO}

@@ -32,11 +32,14 @@ class CallTraits:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalPolicy:
-    """Which tools need approval: what the conversation says, before what the settings say.
+    """Which tools need approval.
+
+    The first rule that applies counts: the tool's name in the conversation, its name in the settings, `*` in the
+    conversation, `*` in the settings, the tool's default. A rule for `*` does not lift a default of `deny`.
 
     Attributes:
         can_ask: whether there is somebody to ask; else what needs approval may not run.
-        defaults: what tools need of which neither says anything.
+        defaults: what tools need by default; those that are missing run at once.
     """
 
     settings: Mapping[str, Approval]
@@ -55,8 +58,11 @@ class ApprovalPolicy:
         return CallTraits(executor, self.of(name) is Approval.ASK)
 
     def _rule(self, name: str) -> Approval:
+        default = self.defaults.get(name, Approval.AUTO)
         for rules in (self.conversation, self.settings):
-            for key in (name, ALL_TOOLS):
-                if key in rules:
-                    return rules[key]
-        return self.defaults.get(name, Approval.AUTO)
+            if name in rules:
+                return rules[name]
+        for rules in (self.conversation, self.settings):
+            if ALL_TOOLS in rules and default is not Approval.DENY:
+                return rules[ALL_TOOLS]
+        return default

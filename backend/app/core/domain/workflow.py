@@ -157,6 +157,11 @@ class WorkflowTool:
         return orjson.loads(self._json)
 
     @cached_property
+    def node_types(self) -> frozenset[str]:
+        """The classes of its nodes."""
+        return frozenset(node["class_type"] for node in self.workflow.values())
+
+    @cached_property
     def image_places(self) -> dict[str, list[tuple[str, str]]]:
         """The parameters that are images, with the nodes that load them and the names of their inputs."""
         workflow = self.workflow

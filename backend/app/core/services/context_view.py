@@ -52,7 +52,7 @@ class ContextView:
             model=name,
             history=history,
             client_tools=client_tools,
-            policy=self._limits.policy(conversation.tool_approval),
+            policy=self._limits.policy(conversation.tool_approval, client_tools),
             has_skills=await self._prompts.has_skills(user),
         )
         preview = await self._agent.preview(turn)

@@ -186,7 +186,7 @@ class RunDriver:
             driven.recorder.run = run
             driven.recorder.tell(accepted.message, after=1)  # it has been told here that it is accepted
         driven.answers.extend(answers)
-        driven.policy = self._limits.policy(accepted.conversation.tool_approval)
+        driven.policy = self._limits.policy(accepted.conversation.tool_approval, run.client_tools)
         driven.task = asyncio.create_task(self._run(driven, accepted, begin), name=f"run {run.id}")
         return driven
 

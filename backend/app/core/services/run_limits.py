@@ -1,6 +1,6 @@
 """The bounds of runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ class RunLimits:
         max_runs: turns that this process drives at once.
         max_queued: runs accepted by this process that wait behind others at once.
         tool_approval: which tools need approval, where a conversation does not say otherwise.
-        default_approval: what tools need of which neither says anything, as it is now.
+        default_approval: what tools of the server need by default, as it is now.
     """
 
     context_tokens: int = 32_000
@@ -27,6 +27,12 @@ class RunLimits:
     tool_approval: Mapping[str, Approval] = field(default_factory=dict[str, Approval])
     default_approval: Callable[[], Mapping[str, Approval]] = dict[str, Approval]
 
-    def policy(self, rules: Mapping[str, Approval], *, can_ask: bool = True) -> ApprovalPolicy:
-        """Which tools need approval now, in a turn that has rules of its own."""
-        return ApprovalPolicy(self.tool_approval, rules, can_ask=can_ask, defaults=self.default_approval())
+    def policy(
+        self, rules: Mapping[str, Approval], client_tools: Collection[str] = (), *, can_ask: bool = True
+    ) -> ApprovalPolicy:
+        """Which tools need approval now, in a turn that has rules of its own.
+
+        Defaults are those of the server's tools: what a client runs is in its own user's hands.
+        """
+        defaults = {name: policy for name, policy in self.default_approval().items() if name not in client_tools}
+        return ApprovalPolicy(self.tool_approval, rules, can_ask=can_ask, defaults=defaults)

@@ -264,7 +264,8 @@ class RunService:
         run = await self._listeners.stored(user, run_id)
         conversation = await self._conversation(user, run.conversation_id)
         open_ = {call["id"]: call for call in await self._open_calls(conversation)}
-        check_answer(run, open_, self._limits.policy(conversation.tool_approval), answer)
+        policy = self._limits.policy(conversation.tool_approval, run.client_tools)
+        check_answer(run, open_, policy, answer)
         return await self._driver.take_up(user, run_id, answer)
 
     async def _deliver(self, user: User, run_id: str, answer: Answer) -> None:

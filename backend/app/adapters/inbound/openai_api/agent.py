@@ -32,9 +32,11 @@ async def complete(request: Request, user: User, atelier: Services) -> bytes:
     """
     text: dict[str, str] = {}
     end: dict[str, Any] = {}
+    asking = _Asking()
     async for batch in await _turn(request, user, atelier):
         for event in batch:
             data = event.data
+            asking.take(event)
             match event.type:
                 case "token":
                     text[data["message_id"]] = text.get(data["message_id"], "") + data["content"]
@@ -46,7 +48,7 @@ async def complete(request: Request, user: User, atelier: Services) -> bytes:
                     raise _RunFailed(data)
                 case _:
                     pass
-    message = {"role": "assistant", "content": "".join(text.values()), "refusal": None}
+    message = {"role": "assistant", "content": "".join([*text.values(), asking.notice()]), "refusal": None}
     choice = {"index": 0, "message": message, "finish_reason": _finish(end), "logprobs": None}
     return to_json(
         {**_head(request, "chat.completion"), "choices": [choice], "usage": _usage(end.get("usage"))}
@@ -69,9 +71,11 @@ async def stream(request: Request, user: User, atelier: Services) -> AsyncIterat
         return f"data: {to_json({**head, 'choices': [choice]})}\n\n"
 
     began, said, end = False, False, {}
+    asking = _Asking()
     async for batch in batches:
         lines: list[str] = []
         for event in batch:
+            asking.take(event)
             match event.type:
                 case "token" | "reasoning":
                     if not began:
@@ -95,10 +99,36 @@ async def stream(request: Request, user: User, atelier: Services) -> AsyncIterat
         elif not batch:
             yield b": still here\n\n"
     last = "" if began else chunk({"role": "assistant", "content": ""})
+    if notice := asking.notice():
+        last += chunk({"content": notice})
     last += chunk({}, _finish(end))
     if wants_usage:
         last += f"data: {to_json({**head, 'choices': [], 'usage': _usage(end.get('usage'))})}\n\n"
     yield f"{last}data: [DONE]\n\n".encode()
+
+
+class _Asking:
+    """The calls that wait for the user's approval: this wire cannot ask, so the answer says where to go."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+
+    def take(self, event: RunEvent) -> None:
+        data = event.data
+        if event.type == "tool_call" and data["needs_approval"]:
+            self._names[data["tool_call_id"]] = data["name"]
+        elif event.type in ("tool_approved", "tool_result"):
+            self._names.pop(data["tool_call_id"], None)
+        elif event.type == "cancelled":
+            self._names.clear()
+
+    def notice(self) -> str:
+        if not self._names:
+            return ""
+        names = ", ".join(dict.fromkeys(self._names.values()))
+        return (
+            f"\n\n(This needs your approval: {names}. Open the conversation on Atelier's page to allow or refuse it.)"
+        )
 
 
 async def _turn(request: Request, user: User, atelier: Services) -> Batches:

@@ -125,6 +125,10 @@ class ComfyClient:
             self._object_info = cast("Mapping[str, Any]", await self.get("/object_info"))
         return self._object_info
 
+    def known_object_info(self) -> Mapping[str, Any] | None:
+        """Its node types by class, where they have been read."""
+        return self._object_info
+
     def summary(self) -> str:
         """A few lines on what is installed, of what has been read so far."""
         info = self._object_info
