@@ -9,7 +9,7 @@ NODE_CLIENTS := backend/tests/node_clients
 PAGE := backend/app/web/index.html
 PAGE_SOURCES := $(shell find frontend -path frontend/node_modules -prune -o -type f -print)
 
-.PHONY: help setup page schemas run chat test torture lint format bench models-check clean
+.PHONY: help setup page schemas run chat test torture lint format bench models-check oracle clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -73,6 +73,9 @@ bench: setup ## Measure turns, long histories, the start, many connections, the 
 	@$(BIN)/python -m bench.gateway
 	@$(BIN)/python -m bench.invoke
 	@$(BIN)/python -m bench.page
+
+oracle: setup ## Record again what ComfyUI's own frontend makes of its official templates
+	@PYTHONPATH=backend $(BIN)/python -m tests.comfyui.oracle
 
 models-check: setup ## Update the model table from the newest LiteLLM release, report the changes, and check the defaults
 	@rm -rf .venv/.models && mkdir -p .venv/.models

@@ -7,12 +7,15 @@ import asyncio
 import struct
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
+
+from app.core.services.workflow_check import leading_to
 
 RECORDED = Path(__file__).parent / "recorded"
 PNG = bytes.fromhex(
@@ -36,6 +39,8 @@ class FakeComfyUI:
         fail_at: a class whose nodes fail, and with what words.
         refuse: answers every request with this status.
         hang: no request is answered.
+        breaks: so many requests in a row break off without an answer; then `is_back` is set.
+        fails_after: the node that fails after everything was made, and with what words.
         cut_socket: the socket breaks after a job's first node, and messages after that are lost.
         sends_previews: as many as it sends a node.
         lose_answer: the connection breaks after /prompt has taken the job.
@@ -53,6 +58,9 @@ class FakeComfyUI:
         self.fail_at: tuple[str, str] | None = None
         self.refuse: int | None = None
         self.hang = False
+        self.breaks = 0
+        self.is_back = asyncio.Event()
+        self.fails_after: tuple[str, str] | None = None
         self.cut_socket = False
         self.sends_previews = 0
         self.lose_answer = False
@@ -121,6 +129,13 @@ class FakeComfyUI:
     async def _troubled(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if self.hang:
             await asyncio.Event().wait()
+        if self.breaks:
+            self.breaks -= 1
+            if not self.breaks:
+                self.is_back.set()
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
         if self.refuse is not None:
             return web.Response(status=self.refuse, text="no")
         return await handler(request)
@@ -142,18 +157,18 @@ class FakeComfyUI:
         body = await request.json()
         prompt = body.get("prompt")
         self.prompts.append(body)
-        fault = _check(prompt)
-        if fault is not None:
-            return web.json_response(fault, status=400)
+        verdict = _check(prompt)
+        if "error" in verdict:
+            return web.json_response(verdict, status=400)
         prompt_id = body.get("prompt_id") or uuid.uuid4().hex
         self._numbers += 1
-        self._queue.append((self._numbers, prompt_id, prompt, body.get("client_id") or ""))
+        self._queue.append((self._numbers, prompt_id, _good(prompt, verdict), body.get("client_id") or ""))
         self._more.set()
         if self.lose_answer:
             self.lose_answer = False
             assert request.transport is not None
             request.transport.abort()
-        return web.json_response({"prompt_id": prompt_id, "number": self._numbers, "node_errors": {}})
+        return web.json_response({"prompt_id": prompt_id, "number": self._numbers, **verdict})
 
     async def _of_history(self, request: web.Request) -> web.Response:
         found = self._history.get(request.match_info["id"])
@@ -280,6 +295,10 @@ class FakeComfyUI:
                 kind = "output" if what["class_type"] == "SaveImage" else "temp"
                 outputs[node] = {"images": [{"filename": "../a_00001_.png", "subfolder": "", "type": kind}]}
                 await say("executed", node=node, display_node=node, output=outputs[node])
+        if self.fails_after is not None:
+            node, message = self.fails_after
+            await end("error", "execution_error", node_id=node, exception_message=message)
+            return
         await end("success", "execution_success", timestamp=int(time.time() * 1000))
 
     async def _send(self, client: str, message: Any) -> None:
@@ -304,8 +323,16 @@ class FakeComfyUI:
         return {"exec_info": {"queue_remaining": waiting}}
 
 
-def _check(prompt: Any) -> dict[str, Any] | None:
-    """What the real server refuses, in its words."""
+def _good(prompt: dict[str, Any], verdict: dict[str, Any]) -> dict[str, Any]:
+    """The nodes of the outputs that can run."""
+    bad = verdict["node_errors"].keys()
+    outputs = [node for node, what in prompt.items() if OBJECT_INFO[what["class_type"]].get("output_node")]
+    live = leading_to(prompt, [output for output in outputs if not leading_to(prompt, [output]) & bad])
+    return {node: what for node, what in prompt.items() if node in live}
+
+
+def _check(prompt: Any) -> dict[str, Any]:
+    """What the real server says to a prompt: its `error` where it refuses it, and faults by node."""
 
     def refusal(kind: str, message: str, details: str, errors: dict[str, Any] | None = None) -> dict[str, Any]:
         error = {"type": kind, "message": message, "details": details, "extra_info": {}}
@@ -317,20 +344,36 @@ def _check(prompt: Any) -> dict[str, Any] | None:
         if what.get("class_type") not in OBJECT_INFO:
             message = f"Cannot execute because node {what.get('class_type')} does not exist."
             return refusal("invalid_prompt", message, f"Node ID '#{node}'")
-    if not any(OBJECT_INFO[what["class_type"]].get("output_node") for what in prompt.values()):
+    outputs = [node for node, what in prompt.items() if OBJECT_INFO[what["class_type"]].get("output_node")]
+    if not outputs:
         return refusal("prompt_no_outputs", "Prompt has no outputs", "")
-    errors: dict[str, Any] = {}
-    for node, what in prompt.items():
-        for name in OBJECT_INFO[what["class_type"]]["input"].get("required", {}):
-            if name not in what["inputs"]:
-                fault = {
-                    "type": "required_input_missing",
-                    "message": "Required input is missing",
-                    "details": name,
-                    "extra_info": {"input_name": name},
-                }
-                errors.setdefault(node, {"errors": [], "dependent_outputs": [], "class_type": what["class_type"]})
-                errors[node]["errors"].append(fault)
-    return (
-        refusal("prompt_outputs_failed_validation", "Prompt outputs failed validation", "", errors) if errors else None
-    )
+    errors = {
+        node: {"errors": faults, "dependent_outputs": [], "class_type": prompt[node]["class_type"]}
+        for node in leading_to(prompt, outputs)
+        if (faults := list(_faults(prompt[node])))
+    }
+    if all(leading_to(prompt, [output]) & errors.keys() for output in outputs):
+        return refusal("prompt_outputs_failed_validation", "Prompt outputs failed validation", "", errors)
+    return {"node_errors": errors}
+
+
+def _faults(what: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, config in OBJECT_INFO[what["class_type"]]["input"].get("required", {}).items():
+
+        def fault(kind: str, message: str, details: str = "", **extra: Any) -> dict[str, Any]:
+            extra_info = {"input_name": name, **extra}  # noqa: B023 - called at once
+            return {"type": kind, "message": message, "details": details or name, "extra_info": extra_info}  # noqa: B023
+
+        if name not in what["inputs"]:
+            yield fault("required_input_missing", "Required input is missing")
+            continue
+        value = what["inputs"][name]
+        options = config[1] if len(config) > 1 else {}
+        known = {"input_config": config, "received_value": value}
+        if isinstance(value, list):
+            continue
+        if isinstance(config[0], list):
+            if value not in config[0] and not options.get("image_upload"):
+                yield fault("value_not_in_list", "Value not in list", f"{name}: '{value}' not in {config[0]}", **known)
+        elif value > options.get("max", value) if isinstance(value, int | float) else False:
+            yield fault("value_bigger_than_max", f"Value {value} bigger than max of {options['max']}", **known)

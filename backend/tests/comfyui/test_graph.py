@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from app.core.domain.graph import WorkflowDocument
+from app.core.services.canvas import from_canvas
 from app.core.services.graph_editor import GraphEditor, GraphError
 from app.core.services.workflow_check import check
-from app.core.services.workflow_import import from_canvas
 from tests.client import Service
 from tests.comfyui.fake import OBJECT_INFO, FakeComfyUI
 from tests.integration.conftest import Start

@@ -1,10 +1,7 @@
 """Workflows as people have them become tools: canvases, subgraphs, bypassed nodes, pictures; and those that cannot say why."""
 
-import importlib.util
 import io
 import json
-from collections import Counter
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from app.core.domain.workflow import DefinitionError, ToolDefinition, WorkflowTool
-from app.core.services.workflow_import import MissingNodes, import_workflow, is_canvas
+from app.core.services.workflow_import import import_workflow
 from tests.client import Service
 from tests.comfyui.fake import OBJECT_INFO, FakeComfyUI
-from tests.servers import missing
 
 ROOT = Path(__file__).parents[3]
 
@@ -93,7 +89,7 @@ def canvas() -> dict[str, Any]:
 
 def test_a_canvas_becomes_what_comfyui_would_run():
     workflow = import_workflow("t", canvas(), OBJECT_INFO).workflow
-    assert set(workflow) == {"3", "4", "5", "6", "7", "8", "9"}
+    assert set(workflow) == {"3", "4", "5", "6", "7", "8", "9", "15"}
     assert workflow["3"]["inputs"] == {
         "seed": 42,
         "steps": 33,
@@ -161,9 +157,9 @@ def test_a_subgraph_is_laid_open():
     [
         (canvas(), None, "COMFYUI_URL"),
         ({"nodes": [node(1, "NoSuchNode")], "links": []}, OBJECT_INFO, "NoSuchNode"),
-        ({"nodes": [node(1, "EmptyImage", [1, 1, 1, 0])], "links": []}, OBJECT_INFO, "gives anything out"),
-        ({"nodes": [{"type": "x"}]}, OBJECT_INFO, "not as ComfyUI writes it"),
-        ({"nodes": [7]}, OBJECT_INFO, "not as ComfyUI writes it"),
+        ({"nodes": [node(1, "EmptyImage", [1, 1, 1, 0])], "links": []}, OBJECT_INFO, "no node produces an output"),
+        ({"nodes": [{"type": "x"}]}, OBJECT_INFO, "not in ComfyUI's format"),
+        ({"nodes": [7]}, OBJECT_INFO, "not in ComfyUI's format"),
         ([], None, "API format"),
         ({"1": {"inputs": {}}}, None, "class_type"),
     ],
@@ -183,7 +179,7 @@ def test_links_that_go_round_in_a_circle_have_an_end():
         ],
         "links": [[1, 2, 0, 1, 0, "IMAGE"], [2, 1, 0, 2, 0, "IMAGE"], [3, 1, 0, 3, 0, "IMAGE"]],
     }
-    with pytest.raises(DefinitionError, match="circle"):
+    with pytest.raises(DefinitionError, match="cycle"):
         import_workflow("t", document, OBJECT_INFO)
 
 
@@ -223,27 +219,3 @@ async def test_a_picture_brings_its_workflow(service: Service):
         for content, said in ((picture(), "no workflow"), (b"\x89PNG...", "cannot be read"), (b"{", "not JSON")):
             answer = await http.post("/api/workflows", params={"name": "p"}, content=content)
             assert (answer.status_code, said in answer.json()["detail"]) == (422, True)
-
-
-def test_every_template_of_comfyui_is_imported_or_says_why(record_property: Callable[[str, object], None]):
-    found = importlib.util.find_spec("comfyui_workflow_templates")
-    if found is None or not found.submodule_search_locations:
-        missing("the package comfyui-workflow-templates")
-        return
-    templates = sorted(Path(found.submodule_search_locations[0]).glob("templates/*.json"))
-    outcomes: Counter[str] = Counter()
-    for path in templates:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        try:
-            imported = import_workflow("t", document, OBJECT_INFO)
-            WorkflowTool(ToolDefinition.model_validate(imported.definition), imported.workflow)
-            outcomes["imported"] += 1
-        except MissingNodes as error:
-            assert error.types
-            outcomes["a node type is missing"] += 1
-        except DefinitionError as error:
-            assert not is_canvas(document), f"{path.name}: {error}"
-            outcomes["no workflow"] += 1
-    record_property("figures", f"{len(templates)} templates of ComfyUI: {dict(outcomes)}")
-    assert sum(outcomes.values()) == len(templates) >= 181
-    assert outcomes["imported"] >= 8

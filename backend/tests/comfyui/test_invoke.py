@@ -121,20 +121,48 @@ async def fails(service: Service, status: int) -> str:
     return answer.json()["detail"]
 
 
-async def test_a_workflow_that_it_cannot_run_is_told_before_it_is_sent(
-    service: Service, comfyui: FakeComfyUI, tmp_path: Path
-):
+async def test_faults_of_a_workflow_are_named(service: Service, comfyui: FakeComfyUI, tmp_path: Path):
     path = tmp_path / "workflows" / "example.json"
     workflow = json.loads(path.read_text())
     workflow["3"]["inputs"]["steps"] = 20_000
     workflow["4"]["inputs"]["ckpt_name"] = "none.safetensors"
-    workflow["9"] = {"class_type": "NoSuchNode", "inputs": {}}
     path.write_text(json.dumps(workflow))
     async with asyncio.timeout(10):
-        while "NoSuchNode" not in (said := await fails_or_not(service)):
+        while "KSampler" not in (said := await fails_or_not(service)):
             pass
-    assert "KSampler (node 3): steps must be ≤ 10000" in said
+    assert "KSampler (node 3): steps must be ≤ 10000, and not 20000" in said
     assert "CheckpointLoaderSimple (node 4): ckpt_name must be one of v1-5-pruned-emaonly.safetensors" in said
+    workflow["9"] = {"class_type": "NoSuchNode", "inputs": {}}
+    path.write_text(json.dumps(workflow))
+    sent = len(comfyui.prompts)
+    async with asyncio.timeout(10):
+        while "NoSuchNode" not in await fails_or_not(service):
+            sent = len(comfyui.prompts)
+    assert len(comfyui.prompts) == sent  # an unknown node type is found before anything is sent
+
+
+async def test_one_bad_output_does_not_stop_the_others(service: Service, comfyui: FakeComfyUI, tmp_path: Path):
+    path = tmp_path / "workflows" / "example.json"
+    workflow = json.loads(path.read_text())
+    workflow["20"] = {"class_type": "SaveImage", "inputs": {"filename_prefix": "second"}}
+    workflow["21"] = {"class_type": "CLIPTextEncode", "inputs": {"text": "leads nowhere"}}
+    path.write_text(json.dumps(workflow))
+    async with asyncio.timeout(10):
+        while not (answer := (await invoke(service, STYLES[0])).json()).get("warning"):
+            pass
+    assert answer["warning"] == (
+        "1 of 2 outputs could not run: SaveImage (node 20): Required input is missing (images)."
+    )
+    assert len(answer["results"]) == 1
+
+
+async def test_a_saved_picture_survives_a_later_error(service: Service, comfyui: FakeComfyUI):
+    comfyui.outputs = {"9": {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}}
+    comfyui.fails_after = ("9", "CUDA out of memory")
+    answer = await invoke(service, STYLES[0])
+    assert answer.status_code == 200
+    assert "SaveImage (node 9): CUDA out of memory" in answer.json()["warning"]
+    assert [result["media_type"] for result in answer.json()["results"]] == ["image/png"]
 
 
 async def fails_or_not(service: Service) -> str:
@@ -179,13 +207,26 @@ async def test_an_answer_that_is_lost_does_not_make_it_run_twice(service: Servic
     assert (len(comfyui.prompts), len(comfyui.executed)) == (1, 1)
 
 
-async def test_it_dies_in_the_middle(service: Service, comfyui: FakeComfyUI):
+async def test_it_goes_away_and_does_not_come_back(start: Start, example: None, comfyui: FakeComfyUI):
+    service = await start(comfyui_url=comfyui.url, comfyui_timeout=2)
     comfyui.hold = asyncio.Event()
     calling = asyncio.create_task(invoke(service, STYLES[0]))
     await comfyui.begun.wait()
     await comfyui.stop()
     answer = await calling
-    assert (answer.status_code, "died" in answer.json()["detail"]) == (503, True)
+    assert (answer.status_code, "did not come back within 2 seconds" in answer.json()["detail"]) == (503, True)
+
+
+async def test_a_short_break_does_not_lose_the_job(service: Service, comfyui: FakeComfyUI):
+    comfyui.hold = asyncio.Event()
+    calling = asyncio.create_task(invoke(service, STYLES[0]))
+    await comfyui.begun.wait()
+    comfyui.breaks = 8  # longer than a job that is gone is looked for
+    async with asyncio.timeout(30):
+        await comfyui.is_back.wait()
+    comfyui.hold.set()
+    assert (await calling).status_code == 200
+    assert len(comfyui.executed) == 1
 
 
 async def test_it_is_started_again_and_has_forgotten(service: Service, comfyui: FakeComfyUI):
@@ -231,7 +272,7 @@ async def test_a_large_output_is_kept_and_served_in_parts(service: Service, comf
 async def test_text_and_what_was_only_shown_are_outputs_too(service: Service, comfyui: FakeComfyUI):
     comfyui.outputs = {"9": {"text": ["a caption"], "images": [{"filename": "p.png", "type": "temp", "subfolder": ""}]}}
     results = (await invoke(service, STYLES[0])).json()["results"]
-    assert [(r["media_type"], r.get("text")) for r in results] == [("text/plain", "a caption")]
+    assert [(r["media_type"], r.get("text")) for r in results] == [("text/plain", "a caption"), ("image/png", None)]
     comfyui.outputs = {"9": {"images": [{"filename": "p.html", "type": "temp", "subfolder": ""}]}}
     (shown,) = (await invoke(service, STYLES[0])).json()["results"]
     async with service.http() as http:

@@ -100,7 +100,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_run_that_ended_well_gives_its_picture(name: str):
     heard: list[Progress] = []
     async with replayed(name) as runner:
-        (output,) = await runner.run(WORKFLOW, OURS, heard.append)
+        (output,) = (await runner.run(WORKFLOW, OURS, heard.append)).outputs
         data = b"".join([chunk async for chunk in output.chunks()])
     assert (output.media_type, data) == ("image/png", PNG)
     assert output.name.startswith("t_0000")

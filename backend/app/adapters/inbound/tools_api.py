@@ -19,8 +19,9 @@ from app.adapters.inbound.workflow_files import MAX_FILE_BYTES, read_workflow
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.workflow import TOOL_NAME, DefinitionError
 from app.core.ports import Invocation
+from app.core.services.canvas import is_canvas
 from app.core.services.tools import FILES
-from app.core.services.workflow_import import import_workflow, is_canvas
+from app.core.services.workflow_import import import_workflow
 
 router = APIRouter()
 
@@ -160,7 +161,8 @@ def answer_of(done: Invocation, base_url: str = "") -> dict[str, Any]:
         | ({"text": text} if text is not None else {})
         for file, node, text in done.files
     ]
-    return {"resultUrl": results[0]["url"] if results else None, "results": results, "promptId": done.prompt_id}
+    answer = {"resultUrl": results[0]["url"] if results else None, "results": results, "promptId": done.prompt_id}
+    return answer if done.warning is None else {**answer, "warning": done.warning}
 
 
 def _call(body: bytes) -> tuple[str, Any]:

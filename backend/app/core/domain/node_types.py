@@ -13,6 +13,15 @@ ObjectInfo = Mapping[str, Any]
 Fields = dict[str, Any]
 WIDGET_TYPES = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+AUTOGROW = "COMFY_AUTOGROW_V3"
+FRONTEND_WIDGETS = frozenset(
+    {
+        *("AUDIO_RECORD", "BOUNDING_BOX", "BOUNDING_BOXES", "COLOR", "COLORS", "COMPOSITOR", "CURVE", "IMAGECOMPARE"),
+        *("LOAD_3D", "LOAD_3D_ANIMATION", "PREVIEW_3D", "WEBCAM"),
+    }
+)
+"""Types for which the frontend has a widget of its own."""
+_EMPTY = {"INT": 0, "FLOAT": 0.0, "STRING": "", "BOOLEAN": False, "LOAD_3D": "", "IMAGECOMPARE": ["", ""]}
 SEEDS = ("seed", "noise_seed")
 ANY = "*"
 
@@ -29,12 +38,45 @@ def is_widget(what: Any) -> bool:
     options = options_of(what)
     if options.get("forceInput") or options.get("rawLink"):
         return False
-    return isinstance(parts[0], list) or parts[0] in WIDGET_TYPES or parts[0] == DYNAMIC_COMBO or "default" in options
+    kind = parts[0]
+    return (
+        isinstance(kind, list)
+        or kind in WIDGET_TYPES | FRONTEND_WIDGETS
+        or kind == DYNAMIC_COMBO
+        or options.get("widgetType") in WIDGET_TYPES
+    )
+
+
+def choices_of(what: Any) -> list[Any] | None:
+    """The values that a combo offers; None for an input that is no combo."""
+    parts = cast("list[Any]", what) if isinstance(what, list) else [what]
+    offered = cast("Any", parts[0] if isinstance(parts[0], list) else options_of(what).get("options"))
+    return cast("list[Any]", offered) if isinstance(offered, list) else None
+
+
+def kind_of(what: Any) -> Any:
+    """The type of an input as it is declared: a name, or the list of a combo's values."""
+    parts = cast("list[Any]", what) if isinstance(what, list) else []
+    return parts[0] if parts else cast("Any", what)
+
+
+def default_of(what: Any, without: Any = None) -> Any:
+    """What a new node has in a widget, or `without` where it has nothing."""
+    options = options_of(what)
+    if "default" in options:
+        return options["default"]
+    if choices := choices_of(what):
+        return choices[0]
+    kind = options.get("widgetType") or (cast("list[Any]", what)[0] if isinstance(what, list) else what)
+    return _EMPTY.get(kind, without) if isinstance(kind, str) else without
 
 
 def has_control(name: str, kind: str, options: Mapping[str, Any]) -> bool:
-    """Whether a widget has a second one behind it on the canvas that says what becomes of its value after a run."""
-    return bool(options.get("control_after_generate")) or (name in SEEDS and kind == "INT")
+    """Whether a widget has a second one behind it on the canvas that says what becomes of its value after a run.
+
+    `name` is the full name: a `seed` among the inputs of an option has none unless it asks for one.
+    """
+    return bool(options.get("control_after_generate", name in SEEDS and kind == "INT"))
 
 
 def has_button(options: Mapping[str, Any]) -> bool:

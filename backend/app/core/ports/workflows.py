@@ -89,6 +89,18 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """What a workflow made.
+
+    Attributes:
+        warning: what went wrong where only a part of it could be made, in words.
+    """
+
+    outputs: Sequence[Output]
+    warning: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
     """An image that a workflow reads: its bytes go to the runner under a name, which stands in the workflow in its place."""
 
@@ -107,7 +119,7 @@ class IWorkflowRunner(Protocol):
         prompt_id: str,
         on_progress: Callable[[Progress], None],
         uploads: Sequence[Upload] = (),
-    ) -> Sequence[Output]:
+    ) -> Made:
         """Run a workflow to its end; what it made. A job of the same `prompt_id` is never begun twice.
 
         Who is cancelled while waiting stops the job.
@@ -136,11 +148,13 @@ class Invocation:
     Attributes:
         workflow: the filled-in workflow, where there is no ComfyUI to run it.
         files: what it made, kept under our own addresses, with the node that made each, and its text where it is text.
+        warning: what went wrong where only a part of it could be made, in words.
     """
 
     prompt_id: str
     workflow: Workflow | None = None
     files: Sequence[tuple[StoredFile, str, str | None]] = ()
+    warning: str | None = None
 
 
 class IToolInvoker(Protocol):

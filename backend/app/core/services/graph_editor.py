@@ -9,8 +9,8 @@ from app.core.domain.errors import InvalidFrame
 from app.core.domain.graph import MAX_NODES, GraphNode, WorkflowDocument
 from app.core.domain.node_types import Input, NodeType, ObjectInfo, fits, has_button, has_control
 from app.core.domain.workflow import DefinitionError, Workflow, check_workflow
+from app.core.services.canvas import from_canvas, is_canvas
 from app.core.services.workflow_check import is_link
-from app.core.services.workflow_import import from_canvas, is_canvas
 
 Fields = dict[str, Any]
 COLUMN, ROW, LEFT, TOP = 340, 420, 40, 60

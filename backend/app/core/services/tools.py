@@ -160,9 +160,9 @@ class ToolService:
     ) -> Invocation:
         """Run a workflow and keep what it makes."""
         assert self._runner is not None
-        outputs = await self._runner.run(workflow, prompt_id, on_progress, uploads)
-        kept = [(await self._keep(user_id, output), output.node, output.text) for output in outputs]
-        return Invocation(prompt_id, None, kept)
+        made = await self._runner.run(workflow, prompt_id, on_progress, uploads)
+        kept = [(await self._keep(user_id, output), output.node, output.text) for output in made.outputs]
+        return Invocation(prompt_id, None, kept, made.warning)
 
     async def _keep(self, user_id: str, output: Output) -> StoredFile:
         return await self._files.save(user_id, output.name, output.media_type, output.chunks())

@@ -91,7 +91,7 @@ def told(done: Invocation) -> tuple[str, ShownFiles | None]:
             None,
         )
     if not done.files:
-        return "The workflow ran to its end and made nothing that could be shown.", None
+        return f"{_ended(done)} and made nothing that could be shown.", None
     lines = [
         f"- {file.media_type} from node {node}: {FILES}{file.id}" + (f"\n{text}" if text is not None else "")
         for file, node, text in done.files
@@ -99,7 +99,11 @@ def told(done: Invocation) -> tuple[str, ShownFiles | None]:
     shown = [
         {"url": f"{FILES}{file.id}", "media_type": file.media_type, "name": file.name} for file, _, _ in done.files
     ]
-    return "The workflow ran to its end. The user sees what it made:\n" + "\n".join(lines), ShownFiles(shown)
+    return f"{_ended(done)}. The user sees what it made:\n" + "\n".join(lines), ShownFiles(shown)
+
+
+def _ended(done: Invocation) -> str:
+    return "The workflow ran to its end" if done.warning is None else f"{done.warning} The rest ran to its end"
 
 
 def _schema_for_models(tool: WorkflowTool) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from rich.table import Table
 from app.adapters.inbound.workflow_files import name_from, read_workflow
 from app.core.domain.errors import AtelierError
 from app.core.domain.workflow import DefinitionError
-from app.core.services.workflow_import import Imported, import_workflow, is_canvas
+from app.core.services.canvas import is_canvas
+from app.core.services.workflow_import import Imported, import_workflow
 
 
 def run(file: Path, name: str | None, object_info: Path | None, is_agreed: bool) -> int:

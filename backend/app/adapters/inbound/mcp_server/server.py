@@ -38,6 +38,7 @@ _OUTPUT: dict[str, Any] = {
     "properties": {
         "workflow": {"type": "object", "description": "The filled-in workflow, where no ComfyUI runs it."},
         "resultUrl": {"type": ["string", "null"]},
+        "warning": {"type": "string", "description": "What went wrong, where only a part could be made."},
         "results": {
             "type": "array",
             "items": {
@@ -200,7 +201,7 @@ async def made(done: Invocation, files: IFileStore, user_id: str, base_url: str)
     """What an invocation made, as MCP's content."""
     if done.workflow is not None:
         return [types.TextContent(type="text", text=orjson.dumps(answer_of(done, base_url)).decode())]
-    content: list[Any] = []
+    content: list[Any] = [] if done.warning is None else [types.TextContent(type="text", text=done.warning)]
     for stored, node, text in done.files:
         if text is not None:
             content.append(types.TextContent(type="text", text=text))

@@ -42,6 +42,8 @@ class ComfyClient:
             RunnerUnavailable, RunnerTimeout, WorkflowFailed: there is none, or not one that can be read.
         """
         status, body = await self.request("GET", path, params=parameters)
+        if status in _AWAY:
+            raise unreachable()
         if status != 200:
             raise WorkflowFailed(f"ComfyUI answered {path} with HTTP {status}. Its log says more.")
         return body
@@ -182,6 +184,10 @@ class ComfyClient:
     async def system_stats(self) -> Mapping[str, Any]:
         """Its version, memory and devices."""
         return await self.get("/system_stats")
+
+
+_AWAY = (502, 503, 504)
+"""What a proxy in front of ComfyUI answers while that is away."""
 
 
 def unreachable() -> AtelierError:

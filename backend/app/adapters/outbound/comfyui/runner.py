@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import mimetypes
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
@@ -15,10 +15,11 @@ import orjson
 from app.adapters.outbound.comfyui.client import ComfyClient
 from app.core.domain.errors import AtelierError
 from app.core.domain.ids import new_id
+from app.core.domain.node_types import choices_of, options_of
 from app.core.domain.workflow import Workflow
 from app.core.domain.workflow_errors import RunnerTimeout, RunnerUnavailable, WorkflowFailed, WorkflowRefused
-from app.core.ports import Output, Progress, Upload
-from app.core.services.workflow_check import check, refused, title
+from app.core.ports import Made, Output, Progress, Upload
+from app.core.services.workflow_check import check, outputs_of, partial_outputs, refused, title
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ POLL_SECONDS = 1.0
 """How often the history is asked: the socket may have missed the end."""
 
 GONE_AFTER = 3
-"""So often in a row must a job be in neither queue nor history before it is given up as forgotten."""
+"""So often in a row must a job be in neither queue nor history before it is given up as forgotten, or as ended without a record."""
 
 LAST_WORDS_SECONDS = 5.0
 PREVIEW_SECONDS = 0.5
@@ -42,17 +43,20 @@ class _Job:
 
     Attributes:
         changed: set when something was heard of it.
+        warning: what is said of outputs that cannot run.
+        is_away: whether ComfyUI could not be reached when it was asked last.
         over: set when the socket told of its end.
     """
 
     workflow: Workflow
     prompt_id: str
     on_progress: Callable[[Progress], None]
-    has_begun: bool = False
     is_ours_now: bool = False
     node: str | None = None
     previewed_at: float = 0.0
     error: AtelierError | None = None
+    warning: str | None = None
+    is_away: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -73,13 +77,18 @@ class ComfyRunner:
         prompt_id: str,
         on_progress: Callable[[Progress], None],
         uploads: Sequence[Upload] = (),
-    ) -> Sequence[Output]:
+    ) -> Made:
         job = _Job(workflow, prompt_id, on_progress)
         try:
             async with asyncio.timeout(self._patience):
                 record = await self._run(job, uploads)
         except TimeoutError as error:
             await self._stop(prompt_id)
+            if job.is_away:
+                raise RunnerUnavailable(
+                    f"ComfyUI went away in the middle of the workflow and did not come back within {self._patience:g} seconds. "
+                    "Look at its log, start it again, and run the workflow again."
+                ) from error
             raise RunnerTimeout(
                 f"The workflow was not done within {self._patience:g} seconds and was stopped. "
                 "Make it smaller, or raise COMFYUI_TIMEOUT."
@@ -87,7 +96,7 @@ class ComfyRunner:
         except asyncio.CancelledError:
             await self._stop(prompt_id)
             raise
-        return self._outputs(record)
+        return Made(self._outputs(record), job.warning)
 
     async def _run(self, job: _Job, uploads: Sequence[Upload]) -> Mapping[str, Any]:
         """The job's record in the history, once it has ended well."""
@@ -137,9 +146,11 @@ class ComfyRunner:
             if await self._is_known(job):
                 return
             raise
-        if status == 200:
-            return
-        raise _refusal(job.workflow, status, answer)
+        if status != 200:
+            raise _refusal(job.workflow, status, answer)
+        if errors := _node_errors(job.workflow, answer):
+            outputs = outputs_of(job.workflow, await self._client.object_info())
+            job.warning = partial_outputs(job.workflow, outputs, errors)
 
     async def _is_known(self, job: _Job) -> bool:
         try:
@@ -152,32 +163,26 @@ class ComfyRunner:
         return job.prompt_id in queue["running"] or job.prompt_id in queue["pending"]
 
     async def _wait(self, job: _Job) -> Mapping[str, Any]:
-        """Wait for the end: told by the socket, and found in the history."""
-        missing, unheard = 0, 0
+        """Wait for the end, which the socket announces and the history records. A ComfyUI that is away is asked again."""
+        missing = 0
         while True:
             try:
                 record = await self._record(job)
                 if record is not None:
                     return self._ended(job, record)
-                if job.error is not None:
-                    raise job.error
                 queue = await self._client.queue()
-                unheard = 0
-            except (RunnerUnavailable, RunnerTimeout) as error:
-                unheard += 1
-                if unheard >= GONE_AFTER:
-                    raise RunnerUnavailable(
-                        "ComfyUI cannot be reached any more; it may have died in the middle of the workflow. "
-                        "Look at its log, start it again, and run the workflow again."
-                    ) from error
+            except (RunnerUnavailable, RunnerTimeout):
+                job.is_away = True
+                job.on_progress(Progress(text="ComfyUI cannot be reached. Waiting for it"))
             else:
+                job.is_away = False
                 if job.prompt_id in queue["pending"]:
                     before = len(queue["running"]) + queue["pending"].index(job.prompt_id)
                     job.on_progress(Progress(text=f"Waiting in ComfyUI's queue: {before} before it"))
                 is_there = job.prompt_id in queue["running"] or job.prompt_id in queue["pending"]
                 missing = 0 if is_there else missing + 1
                 if missing > GONE_AFTER:
-                    raise WorkflowFailed(
+                    raise job.error or WorkflowFailed(
                         "ComfyUI does not know the workflow any more; it was probably started again. Run it again."
                     )
             with contextlib.suppress(TimeoutError):
@@ -191,17 +196,13 @@ class ComfyRunner:
         return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
     def _ended(self, job: _Job, record: Mapping[str, Any]) -> Mapping[str, Any]:
-        """`record`, if the job ended well."""
-        status: dict[str, Any] = record.get("status") or {}
-        for kind, data in status.get("messages") or ():
-            if kind == "execution_error":
-                raise _failure(job.workflow, data)
-            if kind == "execution_interrupted":
-                raise WorkflowFailed("The workflow was interrupted in ComfyUI.")
-        if job.error is not None:
-            raise job.error
-        if status.get("status_str", "success") != "success":
-            raise WorkflowFailed("ComfyUI could not run the workflow to its end. Its log says more.")
+        """`record`, if the job ended well, or failed after it had saved something."""
+        error = _error_in(job, record)
+        if error is None:
+            return record
+        if not any(kind == "output" for kind, _ in self._found(record)):
+            raise error
+        job.warning = error.message
         return record
 
     # --- what it says while it runs
@@ -237,7 +238,7 @@ class ComfyRunner:
             return
         match kind:
             case "execution_start":
-                job.has_begun = job.is_ours_now = True
+                job.is_ours_now = True
                 job.on_progress(Progress(text="Started"))
             case "executing" if data.get("node"):
                 job.is_ours_now, job.node = True, str(data.get("display_node") or data["node"])
@@ -280,19 +281,22 @@ class ComfyRunner:
             logger.warning("a workflow could not be stopped in ComfyUI: %s", type(error).__name__)
 
     def _outputs(self, record: Mapping[str, Any]) -> list[Output]:
-        """What was made: what was saved, or, where nothing was, what was only shown."""
-        found: list[tuple[str, Output]] = []
+        """What was made: what was saved, or, where no file was, what was only shown; and all texts."""
+        found = list(self._found(record))
+        has_saved = any(kind == "output" for kind, _ in found)
+        return [output for kind, output in found if kind == "text" or (kind == "output") is has_saved]
+
+    def _found(self, record: Mapping[str, Any]) -> Iterator[tuple[str, Output]]:
+        """Everything that the job made, and whether it is an `output`, `temp` or `text`."""
         outputs: dict[str, Any] = record.get("outputs") or {}
         for node, kinds in outputs.items():
             for items in cast("dict[str, Any]", kinds).values() if isinstance(kinds, dict) else ():
                 for item in cast("list[Any]", items) if isinstance(items, list) else ():
                     if isinstance(item, str):
-                        found.append(("output", _text(node, item)))
+                        yield "text", _text(node, item)
                     elif isinstance(item, dict) and isinstance(cast("dict[str, Any]", item).get("filename"), str):
                         entry = cast("dict[str, Any]", item)
-                        found.append((str(entry.get("type", "output")), self._file(node, entry)))
-        saved = [output for kind, output in found if kind == "output"]
-        return saved or [output for _, output in found]
+                        yield str(entry.get("type", "output")), self._file(node, entry)
 
     def _file(self, node: str, item: Mapping[str, Any]) -> Output:
         where = {key: str(item.get(key) or "") for key in ("filename", "subfolder", "type")}
@@ -307,19 +311,57 @@ def _text(node: str, text: str) -> Output:
     return Output(node, f"{node}.txt", "text/plain", chunks, text)
 
 
-def _refusal(workflow: Workflow, status: int, answer: Any) -> AtelierError:
-    """ComfyUI's answer to a workflow that it does not take, in words."""
+def _error_in(job: _Job, record: Mapping[str, Any]) -> AtelierError | None:
+    """Why a job did not end well, by its record or by what the socket said; None where it did."""
+    status: dict[str, Any] = record.get("status") or {}
+    for kind, data in status.get("messages") or ():
+        if kind == "execution_error":
+            return _failure(job.workflow, data)
+        if kind == "execution_interrupted":
+            return WorkflowFailed("The workflow was interrupted in ComfyUI.")
+    if job.error is None and status.get("status_str", "success") != "success":
+        return WorkflowFailed("ComfyUI could not run the workflow to its end. Its log says more.")
+    return job.error
+
+
+def _node_errors(workflow: Workflow, answer: Any) -> dict[str, list[dict[str, Any]]]:
+    """The faults by node in ComfyUI's answer to a workflow, in words."""
     document = cast("dict[str, Any]", answer) if isinstance(answer, dict) else {}
     found: Any = document.get("node_errors")
     errors: dict[str, list[dict[str, Any]]] = {}
     for node, what in cast("dict[str, Any]", found).items() if isinstance(found, dict) else ():
         for fault in what.get("errors") or ():
-            details = str(fault.get("details") or "").strip()
-            said = f"{fault.get('message', 'is wrong')}{f' ({details})' if details else ''}"
             extra: dict[str, Any] = fault.get("extra_info") or {}
-            errors.setdefault(node, []).append({"message": said, "input": extra.get("input_name")})
-    if errors:
+            errors.setdefault(node, []).append({"message": _fault(fault, extra), "input": extra.get("input_name")})
+    return errors
+
+
+def _fault(fault: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
+    """One fault in words; those of values name the input, the value and what it may be."""
+    details = str(fault.get("details") or "").strip()
+    name, given = extra.get("input_name"), extra.get("received_value")
+    config: Any = extra.get("input_config")
+    options = options_of(config)
+    match fault.get("type"):
+        case "value_bigger_than_max" if name and "max" in options:
+            return f"{name} must be ≤ {options['max']}, and not {given!r}"
+        case "value_smaller_than_min" if name and "min" in options:
+            return f"{name} must be ≥ {options['min']}, and not {given!r}"
+        case "value_not_in_list" if name:
+            choices = choices_of(config) or []
+            shown = ", ".join(map(str, choices[:5]))
+            if not shown:
+                return f"{name} cannot be {given!r}: ComfyUI does not have it"
+            return f"{name} must be one of {shown}{' …' if len(choices) > 5 else ''}, and not {given!r}"
+        case _:
+            return f"{fault.get('message', 'is wrong')}{f' ({details})' if details else ''}"
+
+
+def _refusal(workflow: Workflow, status: int, answer: Any) -> AtelierError:
+    """ComfyUI's answer to a workflow that it does not take, in words."""
+    if errors := _node_errors(workflow, answer):
         return refused(workflow, errors)
+    document = cast("dict[str, Any]", answer) if isinstance(answer, dict) else {}
     error = document.get("error")
     if isinstance(error, dict):
         fields = cast("dict[str, Any]", error)
