@@ -40,6 +40,14 @@ SIZES = {"max_input_tokens": "context_tokens", "max_output_tokens": "output_toke
 PRICES = {"input_cost_per_token": "input_price", "output_cost_per_token": "output_price"}
 
 
+CORRECTIONS: dict[str, dict[str, Any]] = {
+    # Moonshot retires the K2 series at the end of 2026 and closed it to new accounts on 2026-10-31:
+    # https://platform.kimi.ai/docs/api/models-overview
+    "moonshot@kimi-k2": {"retires": "2026-12-31", "successor": "kimi-k3.1-pro"},
+}
+"""What providers say and the table does not, by the beginnings of names."""
+
+
 def facts(entry: dict[str, Any]) -> dict[str, Any]:
     """What the service keeps of one entry; prices are in US dollars per million tokens."""
     if entry.get("mode") not in ("chat", "responses", "completion"):
@@ -82,6 +90,10 @@ def main(wheel: str) -> None:
         theirs = entry["litellm_provider"]
         model = name.removeprefix(f"{theirs}/")
         found[f"{provider}@{model}"] = facts(entry)
+    for beginning, more in CORRECTIONS.items():
+        for name in found:
+            if name.startswith(beginning):
+                found[name] = {**more, **found[name]}
     # Pictures are priced by size, as models of names with a size in them.
     found = {name: what for name, what in found.items() if "/" not in name or what != {"chat": False}}
     report(orjson.loads(TARGET.read_bytes()), found)

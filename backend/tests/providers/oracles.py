@@ -29,6 +29,8 @@ def faults_by_sdk(provider: str, body: dict[str, Any]) -> list[str]:
 
 _EXTENSIONS = {
     "openrouter": "reasoning_details",  # https://openrouter.ai/docs/use-cases/reasoning-tokens
+    "bigmodel": "reasoning_content",  # https://docs.z.ai/guides/capabilities/thinking-mode
+    "ollama": "reasoning",  # https://github.com/ollama/ollama/blob/main/openai/openai.go
     "moonshot": "reasoning_content",  # https://platform.moonshot.ai/docs/guide/use-kimi-k2-thinking-model
 }
 """Fields of messages that a provider documents beside OpenAI's."""

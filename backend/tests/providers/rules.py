@@ -3,6 +3,7 @@
 import base64
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -124,6 +125,10 @@ def _call(call: dict[str, Any], where: str) -> Iterator[str]:
 def _mistral(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
     yield from _openai(body, issued)
     yield from _nulls(body, "body")
+    yield from _parts(body, ("text", "image_url"))
+    for before, after in pairwise(body["messages"]):
+        if (before["role"], after["role"]) == ("tool", "user"):
+            yield "Unexpected role 'user' after role 'tool'"
     for message in body["messages"]:
         ids = [call["id"] for call in message.get("tool_calls") or ()]
         ids += [message["tool_call_id"]] if "tool_call_id" in message else []
@@ -148,15 +153,30 @@ def _nulls(value: Any, where: str) -> Iterator[str]:
             yield from _nulls(item, f"{where}[{number}]")
 
 
+def _without(body: dict[str, Any], name: str) -> dict[str, Any]:
+    return {**body, "messages": [{key: value for key, value in m.items() if key != name} for m in body["messages"]]}
+
+
+def _parts(body: dict[str, Any], known: tuple[str, ...], *, image_urls: bool = True) -> Iterator[str]:
+    """Parts of messages that the provider does not know."""
+    for number, message in enumerate(body["messages"]):
+        for part in message["content"] if isinstance(message.get("content"), list) else ():
+            if part["type"] not in known:
+                yield f"messages[{number}]: a part of type {part['type']!r}"
+            if part["type"] == "image_url" and not image_urls and not part["image_url"]["url"].startswith("data:"):
+                yield f"messages[{number}]: an image must be base64"
+
+
 def _bigmodel(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
-    yield from _openai(body, issued)
+    yield from _openai(_without(body, "reasoning_content"), issued)
+    yield from _parts(body, ("text", "image_url"))
     if body.get("tool_choice", "auto") != "auto":
         yield "tool_choice: only auto"
 
 
 def _moonshot(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
-    plain = [{key: value for key, value in m.items() if key != "reasoning_content"} for m in body["messages"]]
-    yield from _openai({**body, "messages": plain}, issued)
+    yield from _openai(_without(body, "reasoning_content"), issued)
+    yield from _parts(body, ("text", "image_url"), image_urls=False)
     for number, message in enumerate(body["messages"]):
         if message.get("tool_calls") and not message.get("reasoning_content"):
             yield (
@@ -176,7 +196,8 @@ def _openrouter(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
 
 
 def _ollama(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
-    yield from _openai(body, issued)
+    yield from _openai(_without(body, "reasoning"), issued)
+    yield from _parts(body, ("text", "image_url"), image_urls=False)  # openai.go: "invalid message format"
     if "tool_choice" in body and body["tool_choice"] != "auto":
         yield "tool_choice is not supported"
 
@@ -217,7 +238,7 @@ def _anthropic(body: dict[str, Any], issued: frozenset[str]) -> Iterator[str]:
                     yield f"{where}: invalid `signature` in `thinking` block"
                 case "thinking" if set(block) - {"type", "thinking", "signature"}:
                     yield f"{where}: extra inputs in `thinking` block: {sorted(block)}"
-                case "text" | "tool_use" | "tool_result" | "thinking" | "image":
+                case "text" | "tool_use" | "tool_result" | "thinking" | "image" | "document":
                     pass
                 case other:
                     yield f"{where}: {other!r}"

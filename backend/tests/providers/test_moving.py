@@ -84,7 +84,10 @@ def turns(draw: st.DrawFn, author: str) -> list[Message]:
         return {"additional_kwargs": additional, "response_metadata": response}
 
     image = [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": PIXEL}}]
-    found = [message(MessageRole.USER, draw(st.one_of(texts, st.just(image), st.just("Hello"))))]
+    files = [{"type": "file", "file": {"file_data": data, "filename": "a"}} for data in FILES]
+    address = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
+    contents = st.one_of(texts, st.sampled_from([image, [*image, *files], address, "Hello"]))
+    found = [message(MessageRole.USER, draw(contents))]
     for _ in range(draw(st.integers(0, 2))):
         thought = draw(texts)
         ids = draw(st.lists(call_ids, min_size=1, max_size=3, unique=True))
@@ -100,6 +103,8 @@ def turns(draw: st.DrawFn, author: str) -> list[Message]:
         answered = ids[: draw(st.integers(0, len(ids)))] if draw(st.booleans()) else ids
         result = {"name": "add", "status": "success"}
         found += [message(MessageRole.TOOL, draw(texts), tool_call_id=key, **result) for key in answered]
+    if len(found) > 1 and draw(st.booleans()):
+        return found  # the turn was cancelled after its tools
     thought = draw(texts)
     metadata = {"provider": provider([], thought)} | ({"reasoning": thought} if thought else {})
     found.append(message(MessageRole.ASSISTANT, draw(texts), **metadata))
@@ -107,6 +112,11 @@ def turns(draw: st.DrawFn, author: str) -> list[Message]:
 
 
 PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+FILES = (
+    "data:application/pdf;base64,JVBERi0xLjc=",
+    "data:text/plain;base64,R3LDvMOfZQ==",
+    "data:video/mp4;base64,AAAA",
+)
 histories = st.lists(st.sampled_from(NAMES).flatmap(turns), min_size=1, max_size=3)
 
 

@@ -503,6 +503,113 @@ def test_files_are_sent_as_what_they_are(provider: str):
     assert "base64" not in blind
 
 
+# --- OpenAI-shaped providers
+
+STOPPED = (
+    HELLO,
+    AIMessage("", tool_calls=[call("abcdefghi", value=1)]),
+    ToolMessage("1", tool_call_id="abcdefghi"),
+    HumanMessage("Never mind"),
+)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("mistral", "m"),
+        ("openrouter", "mistralai/devstral-small"),
+        ("tu", "mistral-small-3.2-24b"),
+        ("groq", "mistral-saba-24b"),
+    ],
+)
+def test_mistral_hears_that_a_turn_was_stopped(provider: str, model: str):
+    roles = [message["role"] for message in chat_body(provider, *STOPPED, model=model)["messages"]]
+    assert roles == ["user", "assistant", "tool", "assistant", "user"]
+
+
+def test_others_need_no_bridge():
+    roles = [message["role"] for message in chat_body("tu", *STOPPED, model="qwen-coder-30b")["messages"]]
+    assert roles == ["user", "assistant", "tool", "user"]
+
+
+@pytest.mark.parametrize("provider", ["mistral", "groq", "moonshot", "bigmodel", "tu", "ollama", "openrouter"])
+def test_relayed_files_are_sent_as_what_they_are(provider: str):
+    (message,) = chat_body(provider, FILES, images=True)["messages"]
+    kinds = [part["type"] for part in message["content"]]
+    assert kinds == ["text", "image_url", "file" if provider == "openrouter" else "text", "text"]
+    assert "Grüße" in message["content"][3]["text"]
+    (blind,) = chat_body(provider, FILES, images=False)["messages"]
+    assert UNSEEN_IMAGE in str(blind)
+
+
+@pytest.mark.parametrize("provider", ["ollama", "moonshot"])
+def test_images_by_address_are_told_where_only_bytes_are_taken(provider: str):
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    (message,) = chat_body(provider, HumanMessage([{"type": "text", "text": "Look"}, image]))["messages"]
+    assert message["content"][1]["type"] == "text"
+    assert "https://example.org/a.png" in message["content"][1]["text"]
+
+
+@pytest.mark.parametrize(("provider", "field"), [("bigmodel", "reasoning_content"), ("ollama", "reasoning")])
+def test_own_reasoning_returns_beside_calls(provider: str, field: str):
+    own = AIMessage(
+        "",
+        tool_calls=[call("abcdefghi", value=1)],
+        additional_kwargs={"reasoning_content": "Hm."},
+        response_metadata={"model_provider": provider},
+    )
+    sent = chat_body(provider, HELLO, own, ToolMessage("1", tool_call_id="abcdefghi"))
+    assert sent["messages"][1][field] == "Hm."
+    foreign = own.model_copy(update={"response_metadata": {"model_provider": "x"}})
+    assert field not in chat_body(provider, HELLO, foreign, ToolMessage("1", tool_call_id="abcdefghi"))["messages"][1]
+
+
+def adapted(provider: str, facts: ModelFacts | None = None, model: str = "m", **fields: Any) -> dict[str, Any]:
+    request = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "stream": True, **fields}
+    sent = PROVIDERS[provider].dialect.adapt(request, facts or ModelFacts())
+    assert faults_by_sdk(provider, {key: value for key, value in sent.items() if key != "thinking"}) == []
+    return sent
+
+
+def test_mistral_is_sent_only_what_it_knows():
+    named = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi", "name": "Zoe"}]
+    sent = adapted("mistral", messages=named, user="u", store=True, seed=7, stream_options={"include_usage": True})
+    assert set(sent) == {"model", "messages", "stream", "random_seed"}
+    assert sent["messages"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    with pytest.raises(ProviderRejected, match="logit_bias"):
+        adapted("mistral", logit_bias={"5": 1})
+
+
+@pytest.mark.parametrize("provider", ["moonshot", "bigmodel", "ollama", "tu"])
+def test_developer_is_a_system_message_elsewhere(provider: str):
+    sent = adapted(
+        provider, messages=[{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    )
+    assert sent["messages"][0]["role"] == "system"
+
+
+def test_sampling_is_left_out_where_it_is_fixed():
+    assert "temperature" not in adapted("moonshot", model="kimi-k3", temperature=0.2)
+    assert adapted("moonshot", model="moonshot-v1", temperature=0.2)["temperature"] == 0.2
+    assert "top_p" not in adapted("openrouter", ModelFacts(sampling=False), top_p=0.5)
+
+
+def test_effort_is_put_in_the_words_of_the_provider():
+    assert adapted("bigmodel", reasoning_effort="none")["thinking"] == {"type": "disabled"}
+    assert adapted("bigmodel", reasoning_effort="high")["thinking"] == {"type": "enabled"}
+    two = ModelFacts(reasoning=True, efforts=["none", "high"])
+    assert adapted("mistral", two, reasoning_effort="xhigh")["reasoning_effort"] == "high"
+    assert "reasoning_effort" not in adapted("groq", ModelFacts(reasoning=False), reasoning_effort="high")
+
+
+def test_moonshot_schemas_have_types_and_no_references():
+    (tool,) = adapted("moonshot", tools=[TOOL])["tools"]
+    schema = tool["function"]["parameters"]
+    assert "$ref" not in str(schema)
+    assert schema["properties"]["node"]["properties"]["child"]["anyOf"]
+    assert schema["properties"]["value"] == SCHEMA["properties"]["value"]
+
+
 # --- A turn whose reasoning is refused
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from app.adapters.outbound.llm_providers.dialect import ANY_IDS, NINE_CHARACTERS, WORDS, CallIds, Renaming
 from app.adapters.outbound.llm_providers.providers import PROVIDERS
 from app.core.domain.errors import ProviderRejected
+from app.core.ports import ModelFacts
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOLS = [{"type": "function", "function": {"name": "add"}}]
@@ -46,7 +47,7 @@ def test_no_id_is_given_to_two_calls(call_ids: list[str]):
 def test_a_choice_that_a_provider_has_not_is_refused_in_words(provider: str, choice: object):
     dialect = PROVIDERS[provider].dialect
     with pytest.raises(ProviderRejected, match=re.escape(dialect.title)):
-        dialect.adapt({"messages": HELLO, "tools": TOOLS, "tool_choice": choice}, thinks=True)
+        dialect.adapt({"messages": HELLO, "tools": TOOLS, "tool_choice": choice}, ModelFacts(reasoning=True))
 
 
 def test_a_model_that_does_not_think_can_be_made_to_call_a_tool():

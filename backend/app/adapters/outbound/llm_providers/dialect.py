@@ -7,17 +7,28 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import orjson
 
+from app.adapters.outbound.llm_providers.content import Takes, Text, parts_of, readable
+from app.adapters.outbound.llm_providers.options import effort_for, refuse_unknown
+from app.adapters.outbound.llm_providers.schemas import inlined, typed
 from app.core.domain.errors import ProviderRejected
+from app.core.ports import ModelFacts
 
 Payload = dict[str, Any]
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 MAX_NAME = 64
+MISTRAL = re.compile(r"(?:^|[/-])(?:mi[sx]tral|ministral|magistral|devstral|codestral|pixtral)", re.IGNORECASE)
+"""Models whose chat template wants an assistant between a tool and a user, whoever serves them."""
+
+BRIDGE: Payload = {"role": "assistant", "content": "(The turn was stopped here.)"}
+"""Stands there. "Unexpected role 'user' after role 'tool'", code 3230: https://github.com/zed-industries/zed/pull/31736"""
+
+UNKNOWN = ModelFacts()
 OTHER_REASONING = " "
 """What stands for the reasoning of a message that another provider's model wrote, where some reasoning is asked for."""
 
@@ -98,10 +109,20 @@ class Dialect:
         says_none: whether it knows `tool_choice: "none"`; else the tools are left out, which means the same.
         stream_options: whether usage in a stream has to be asked for.
         max_tokens: what it calls the limit of an answer; None where it knows both of OpenAI's names.
-        reasoning: the field of an assistant message in which it wants its own reasoning back; it has to be there
-            beside tool calls.
+        reasoning: the field of an assistant message in which it wants its own reasoning back, beside tool calls.
+        needs_reasoning: whether that field has to be there.
         details: the field of an assistant message that has to come back to it as it was sent.
         renames: fields of the request that have another name there.
+        fields: the fields of a request that it knows, under its own names; None where unknown ones do no harm. What is
+            not among them is left out if it says nothing about the answer, and refused in words otherwise.
+        names_speakers: whether messages of users may have a `name`.
+        developer: whether it knows the role `developer`; else that is a system message.
+        bridges_tools: whether it wants an assistant message between a tool's result and a user's message.
+        image_urls: whether it fetches images; else it takes their bytes only.
+        pdf: whether it takes PDF files.
+        fixed_sampling: models that accept no other `temperature` or `top_p` than their own, by their names.
+        effort: where it wants the reasoning effort: its own field, or the object `thinking`; None where it has none.
+        plain_schemas: whether schemas of tools must have no references, and a type everywhere.
     """
 
     title: str
@@ -114,21 +135,37 @@ class Dialect:
     stream_options: bool = True
     max_tokens: str | None = None
     reasoning: str | None = None
+    needs_reasoning: bool = False
     details: str | None = None
     renames: Mapping[str, str] | None = None
+    fields: frozenset[str] | None = None
+    names_speakers: bool = True
+    developer: bool = False
+    bridges_tools: bool = False
+    image_urls: bool = True
+    pdf: bool = False
+    fixed_sampling: re.Pattern[str] | None = None
+    effort: Literal["reasoning_effort", "thinking"] | None = "reasoning_effort"
+    plain_schemas: bool = False
 
-    def adapt(self, payload: Payload, *, thinks: bool | None = None) -> Payload:
+    def adapt(self, payload: Payload, facts: ModelFacts = UNKNOWN) -> Payload:
         """The request in this provider's words; `payload` itself is left as it is.
 
         Args:
-            thinks: whether the model is known to think before it answers.
+            facts: what is known of the model.
 
         Raises:
             ProviderRejected: the provider has no such thing as the request asks for.
         """
         adapted = dict(payload)
-        adapted["messages"] = self._messages(payload["messages"])
-        self._tool_choice(adapted, thinks)
+        model = str(payload.get("model") or "")
+        takes = Takes(images=facts.images is not False, image_urls=self.image_urls, pdf=self.pdf)
+        adapted["messages"] = self._messages(payload["messages"], takes, model)
+        self._tool_choice(adapted, facts.reasoning)
+        self._sampling(adapted, model, facts)
+        self._effort(adapted, facts)
+        if self.plain_schemas and payload.get("tools"):
+            adapted["tools"] = [_plain_tool(tool) for tool in payload["tools"]]
         if not self.stream_options:
             adapted.pop("stream_options", None)
         if self.max_tokens is not None:
@@ -138,7 +175,29 @@ class Dialect:
         for name, theirs in (self.renames or {}).items():
             if name in adapted:
                 adapted[theirs] = adapted.pop(name)
+        self._known_fields(adapted)
         return adapted if self.takes_null else cast("Payload", _without_nulls(adapted))
+
+    def _known_fields(self, payload: Payload) -> None:
+        for name in [name for name in payload if self.fields is not None and name not in self.fields]:
+            value = payload.pop(name)
+            refuse_unknown({name: value}, frozenset(), self.title)
+
+    def _sampling(self, payload: Payload, model: str, facts: ModelFacts) -> None:
+        """Leave out hints that the model refuses: its answers do not depend on them."""
+        if facts.sampling is False or (self.fixed_sampling is not None and self.fixed_sampling.search(model)):
+            for name in ("temperature", "top_p"):
+                payload.pop(name, None)
+
+    def _effort(self, payload: Payload, facts: ModelFacts) -> None:
+        effort = effort_for(payload, facts)
+        payload.pop("reasoning_effort", None)
+        if effort is None or facts.reasoning is False or self.effort is None:
+            return
+        if self.effort == "thinking":
+            payload.setdefault("thinking", {"type": "disabled" if effort == "none" else "enabled"})
+        else:
+            payload["reasoning_effort"] = effort
 
     def _tool_choice(self, payload: Payload, thinks: bool | None) -> None:
         choice = payload.get("tool_choice")
@@ -163,9 +222,10 @@ class Dialect:
         if choice == "required":
             payload["tool_choice"] = self.required
 
-    def _messages(self, messages: Sequence[Any]) -> list[Any]:
+    def _messages(self, messages: Sequence[Any], takes: Takes, model: str) -> list[Any]:
         renaming = Renaming(self.ids)
         kept: list[Any] = []
+        bridges = self.bridges_tools or MISTRAL.search(model) is not None
         for message in messages:
             role = message.get("role") if isinstance(message, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
             if role == "assistant":
@@ -174,10 +234,24 @@ class Dialect:
                     kept.append(adapted)
             elif role == "tool":
                 result = cast("Payload", message)
-                kept.append({**result, "tool_call_id": renaming.of_result(str(result.get("tool_call_id") or ""))})
+                result = {**result, "tool_call_id": renaming.of_result(str(result.get("tool_call_id") or ""))}
+                kept.append(_with_content(result, takes))
+            elif isinstance(message, dict):
+                if bridges and role == "user" and kept and kept[-1].get("role") == "tool":
+                    kept.append(dict(BRIDGE))
+                kept.append(self._other(cast("Payload", message), takes))
             else:
                 kept.append(message)
         return kept
+
+    def _other(self, message: Payload, takes: Takes) -> Payload:
+        """A message of a user, or of the system."""
+        adapted = _with_content(message, takes)
+        if not self.names_speakers:
+            adapted.pop("name", None)
+        if adapted.get("role") == "developer" and not self.developer:
+            adapted["role"] = "system"
+        return adapted
 
     def _assistant(self, message: Payload, renaming: Renaming) -> Payload | None:
         """An assistant message; None where there is nothing in it that a provider would take."""
@@ -190,9 +264,31 @@ class Dialect:
             return adapted if _says_something(message) else None
         ids = renaming.of_calls([str(call.get("id") or "") for call in calls])
         adapted["tool_calls"] = [_call(call, call_id) for call, call_id in zip(calls, ids, strict=True)]
-        if self.reasoning is not None:
-            adapted[self.reasoning] = message.get("reasoning_content") or OTHER_REASONING
+        own = message.get("reasoning_content") or message.get("reasoning")
+        if self.reasoning is not None and (own or self.needs_reasoning):
+            adapted[self.reasoning] = own or OTHER_REASONING
         return adapted
+
+
+def _with_content(message: Payload, takes: Takes) -> Payload:
+    """A message of which the model reads every part: what it cannot read became text."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return dict(message)
+    return {**message, "content": [_part(part, takes) for part in cast("list[Any]", content)]}
+
+
+def _part(part: Any, takes: Takes) -> Any:
+    known = parts_of([part])
+    if len(known) != 1 or isinstance(known[0], Text):
+        return part
+    (seen,) = readable(known, takes)
+    return {"type": "text", "text": seen.text} if isinstance(seen, Text) else part
+
+
+def _plain_tool(tool: Payload) -> Payload:
+    function: Payload = tool.get("function") or {}
+    return {**tool, "function": {**function, "parameters": typed(inlined(function.get("parameters")))}}
 
 
 _REASONING = ("reasoning", "reasoning_content", "reasoning_details")

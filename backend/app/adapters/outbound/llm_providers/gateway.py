@@ -92,7 +92,7 @@ class ModelGateway:
             asked: dict[str, Any] = payload.get("stream_options") or {}
             payload["stream_options"] = {**asked, "include_usage": True}
         dialect = endpoint.provider.dialect
-        return orjson.dumps(dialect.adapt(payload, thinks=self._catalog.facts(model).reasoning))
+        return orjson.dumps(dialect.adapt(payload, self._catalog.facts(model)))
 
     async def _relay(
         self, endpoint: Endpoint, name: str, payload: bytes, request: Mapping[str, Any], count: Count

@@ -22,24 +22,20 @@ SIGNATURES = "__gemini_function_call_thought_signatures__"
 
 BEGINNING = "(The conversation goes on from here.)"
 NOTHING = "(nothing)"
-UNSEEN_IMAGE = "(An image, which this model cannot see.)"
 
 
-def own_or_plain(messages: Sequence[BaseMessage], made_by: str, *, takes_images: bool = True) -> list[BaseMessage]:
+def own_or_plain(messages: Sequence[BaseMessage], made_by: str) -> list[BaseMessage]:
     """`messages` for the provider whose mark is `made_by`: what others wrote is text and calls, and nothing else."""
-    return [_own_or_plain(message, made_by, takes_images) for message in messages]
+    return [_own_or_plain(message, made_by) for message in messages]
 
 
-def _own_or_plain(message: BaseMessage, made_by: str, takes_images: bool) -> BaseMessage:
+def _own_or_plain(message: BaseMessage, made_by: str) -> BaseMessage:
     content = cast("str | list[Any]", message.content)  # pyright: ignore[reportUnknownMemberType]
     if isinstance(message, AIMessage):
         if message.response_metadata.get("model_provider") == made_by:
             return message
         if message.additional_kwargs or not isinstance(content, str):
             return message.model_copy(update={"additional_kwargs": {}, "content": _text(content)})
-    elif not takes_images and not isinstance(content, str) and any(_is_image(part) for part in content):
-        unseen = {"type": "text", "text": UNSEEN_IMAGE}
-        return message.model_copy(update={"content": [unseen if _is_image(part) else part for part in content]})
     return message
 
 
@@ -138,10 +134,6 @@ def _text(content: str | Iterable[Any]) -> str:
         return content
     parts: list[Any] = [cast("dict[str, Any]", p).get("text") if isinstance(p, dict) else p for p in content]
     return "\n".join(part for part in parts if isinstance(part, str))
-
-
-def _is_image(part: Any) -> bool:
-    return isinstance(part, dict) and cast("dict[str, Any]", part).get("type") in ("image", "image_url", "input_image")
 
 
 def _has_more_than_text(message: BaseMessage) -> bool:

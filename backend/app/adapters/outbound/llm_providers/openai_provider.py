@@ -62,12 +62,12 @@ class OpenAIChatModel(ChatOpenAI):
             ProviderRejected: the provider has no such thing as `options` ask for.
         """
         provider = self._endpoint.provider
-        ours = own_or_plain(messages, provider.made_by, takes_images=self._facts.images is not False)
+        ours = own_or_plain(messages, provider.made_by)
         made = cast("dict[str, Any]", self._get_request_payload(ours, **options))
         for message, sent in zip(ours, made["messages"], strict=True):
             if isinstance(message, AIMessage):
                 sent |= {key: message.additional_kwargs[key] for key in _RETURNED if message.additional_kwargs.get(key)}
-        return provider.dialect.adapt(made, thinks=self._facts.reasoning)
+        return provider.dialect.adapt(made, self._facts)
 
     async def _agenerate(
         self,

@@ -1,5 +1,6 @@
 """The providers that the service knows: a row each. What is special about one stands in its row, or in its own file."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -102,10 +103,27 @@ def _row(
     )
 
 
+MISTRAL_FIELDS = frozenset(
+    [
+        *("model", "messages", "stream", "temperature", "top_p", "max_tokens", "stop", "random_seed", "n"),
+        *("response_format", "tools", "tool_choice", "parallel_tool_calls", "presence_penalty", "frequency_penalty"),
+        *("prediction", "prompt_mode", "safe_prompt", "reasoning_effort", "metadata", "logprobs", "top_logprobs"),
+        *("prompt_cache_key", "service_tier", "min_tokens", "top_k", "repetition_penalty", "guardrails"),
+    ]
+)
+"""Mistral refuses any other field (`extra_forbidden`): ChatCompletionStreamRequest of mistralai 3.7.0."""
+
 PROVIDERS: dict[str, Provider] = {
     provider.id: provider
     for provider in (
-        _row("openai", "OpenAI", "https://api.openai.com/v1", "gpt-6-luna", wire=Wire.RESPONSES),
+        _row(
+            "openai",
+            "OpenAI",
+            "https://api.openai.com/v1",
+            "gpt-6-luna",
+            Dialect("OpenAI", developer=True, pdf=True),
+            wire=Wire.RESPONSES,
+        ),
         _row(
             "anthropic",
             "Anthropic",
@@ -140,6 +158,9 @@ PROVIDERS: dict[str, Provider] = {
                 stream_options=False,
                 max_tokens="max_tokens",
                 renames={"seed": "random_seed"},
+                fields=MISTRAL_FIELDS,
+                names_speakers=False,
+                bridges_tools=True,
             ),
         ),
         _row("tu", "TU Wien", "https://aqueduct.ai.datalab.tuwien.ac.at/v1", "qwen-coder-30b"),
@@ -155,6 +176,9 @@ PROVIDERS: dict[str, Provider] = {
                 says_none=False,
                 max_tokens="max_tokens",
                 takes_null=False,
+                # https://docs.z.ai/guides/capabilities/thinking-mode
+                reasoning="reasoning_content",
+                effort="thinking",
             ),
         ),
         _row(
@@ -162,7 +186,7 @@ PROVIDERS: dict[str, Provider] = {
             "OpenRouter",
             "https://openrouter.ai/api/v1",
             "openrouter/auto",
-            Dialect("OpenRouter", details="reasoning_details"),
+            Dialect("OpenRouter", details="reasoning_details", developer=True, pdf=True),
             key_path="/key",
             # https://openrouter.ai/docs/app-attribution: an app without a public address is known by its title.
             headers={"HTTP-Referer": "http://localhost", "X-OpenRouter-Title": "Atelier"},
@@ -171,16 +195,36 @@ PROVIDERS: dict[str, Provider] = {
             "moonshot",
             "Moonshot",
             "https://api.moonshot.ai/v1",
-            "kimi-k2.6",
-            Dialect("Moonshot", forces_thinkers=False, reasoning="reasoning_content", max_tokens="max_tokens"),
+            "kimi-k3.1-pro",
+            Dialect(
+                "Moonshot",
+                forces_thinkers=False,
+                reasoning="reasoning_content",
+                needs_reasoning=True,
+                max_tokens="max_tokens",
+                image_urls=False,
+                # "invalid temperature: only 1 is allowed for this model": https://platform.kimi.ai/docs/api/models-overview
+                fixed_sampling=re.compile(r"^kimi-k(?:2\.[5-9]|[3-9])"),
+                plain_schemas=True,
+            ),
         ),
-        _row("groq", "Groq", "https://api.groq.com/openai/v1", "openai/gpt-oss-20b"),
+        _row("groq", "Groq", "https://api.groq.com/openai/v1", "openai/gpt-oss-20b", Dialect("Groq", developer=True)),
         _row(
             "ollama",
             "Ollama",
             "http://127.0.0.1:11434",
             "llama3.1",
-            Dialect("Ollama", required=None, names_a_tool=False, says_none=False, max_tokens="max_tokens"),
+            Dialect(
+                "Ollama",
+                required=None,
+                names_a_tool=False,
+                says_none=False,
+                max_tokens="max_tokens",
+                # Its route reads `reasoning` of messages, and images in base64 only:
+                # https://github.com/ollama/ollama/blob/main/openai/openai.go
+                reasoning="reasoning",
+                image_urls=False,
+            ),
             needs_key=False,
             prefix="/v1",
             models_path="/api/tags",
