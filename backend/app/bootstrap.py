@@ -21,7 +21,7 @@ from app.adapters.outbound.llm_providers.catalog import ModelCatalog, usual_mode
 from app.adapters.outbound.llm_providers.gateway import ModelGateway
 from app.adapters.outbound.llm_providers.keys import ProviderKeys
 from app.adapters.outbound.persistence.memory import MemoryStore
-from app.adapters.outbound.persistence.sqlite import open_sqlite
+from app.adapters.outbound.persistence.sqlite import open_sqlite, open_sqlite_to_check
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
 from app.adapters.outbound.token_file import load_or_make_token
@@ -59,7 +59,15 @@ from app.core.services.usage import UsageService
 from app.core.services.workshop import Workshop
 from app.settings import AuthMode, Settings, settings_for
 
-__all__ = ["make_catalog", "make_key_catalog", "make_keys", "open_store", "run_application", "usual_model"]
+__all__ = [
+    "make_catalog",
+    "make_key_catalog",
+    "make_keys",
+    "open_store",
+    "open_store_to_check",
+    "run_application",
+    "usual_model",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -294,6 +302,17 @@ async def open_store(settings: Settings) -> Store:
             settings.mongodb_url.get_secret_value(), settings.mongodb_database, driver=settings.mongodb_driver.value
         )
     return await asyncio.to_thread(open_sqlite, settings.data_dir)
+
+
+async def open_store_to_check(settings: Settings) -> Store:
+    """The store of the settings; an SQLite file that a running service holds is opened to be read.
+
+    Raises:
+        StorageUnavailable: it cannot be used.
+    """
+    if settings.mongodb_url is not None:
+        return await open_store(settings)
+    return await asyncio.to_thread(open_sqlite_to_check, settings.data_dir)
 
 
 async def make_builder(tooling: Tooling, user_id: str) -> Builder:

@@ -37,6 +37,8 @@ STATUS: dict[str, int] = {
     "context_too_long": 422,
     "tool_loop_limit": 502,
     "storage_unavailable": 503,
+    "storage_damaged": 503,
+    "search_too_broad": 422,
     "rate_limited": 429,
     "internal": 500,
 }

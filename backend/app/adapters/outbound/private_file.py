@@ -1,9 +1,56 @@
 """A file for its owner alone, in the data folder."""
 
+import logging
 import os
+import stat
 from pathlib import Path
+from typing import IO
 
 from app.core.domain.errors import StorageUnavailable
+
+logger = logging.getLogger(__name__)
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+OTHERS = 0o077
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder` for its owner alone; one that is there already is closed to others, with what is in it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+    if _close(folder, FOLDER_MODE):
+        for path in folder.rglob("*"):
+            if not path.is_symlink():
+                _close(path, FOLDER_MODE if path.is_dir() else FILE_MODE)
+
+
+def open_private(path: Path, *, append: bool = False) -> IO[bytes]:
+    """Open a file for writing, readable by its owner alone whatever the umask is.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC), FILE_MODE)
+    _close(path, FILE_MODE)
+    return os.fdopen(descriptor, "ab" if append else "wb")
+
+
+def _close(path: Path, mode: int) -> bool:
+    """Take what others may do with `path` away from them; whether there was something."""
+    found = stat.S_IMODE(path.stat().st_mode)
+    if not found & OTHERS:
+        return False
+    try:
+        path.chmod(found & mode)
+    except OSError as error:
+        logger.warning(
+            "other users of this machine can open %s (%s). Close it with chmod %o.", path, error.strerror, mode
+        )
+    return True
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -14,9 +61,8 @@ def write_private(path: Path, content: bytes) -> None:
     """
     half_written = path.with_suffix(f".{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(half_written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
+        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        with open_private(half_written) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -157,6 +157,22 @@ class StorageUnavailable(AtelierError):
     retryable = True
 
 
+class StorageDamaged(StorageUnavailable):
+    """The store's file is damaged: trying again does not help, a backup does."""
+
+    code = "storage_damaged"
+    retryable = False
+
+
+class SearchTooBroad(AtelierError):
+    """A search that matches more than can be looked through in its time."""
+
+    code = "search_too_broad"
+
+    def __init__(self) -> None:
+        super().__init__("That matches too much to search in time. Be more specific: use more or longer words.")
+
+
 class RateLimited(AtelierError):
     """Too much at once for this service."""
 

@@ -141,10 +141,11 @@ class IConversationRepository(Protocol):
         """A user's conversations, newest activity first.
 
         With `q` only those whose title, or the text of one of whose messages, has for each word of `q` a word
-        that begins with it; upper and lower case are one.
+        that begins with it; upper and lower case are one (core/domain/search.py).
 
         Raises:
-            InvalidFrame: `cursor` is not one that this service gave out.
+            InvalidFrame: `cursor` is not one that this service gave out, or `q` has too few letters or too many words.
+            SearchTooBroad: `q` matches too much to look through in time.
         """
         ...
 
@@ -288,6 +289,10 @@ class Store(Protocol):
         Raises:
             StorageUnavailable: it cannot.
         """
+        ...
+
+    async def faults(self) -> Sequence[str]:
+        """What is wrong with the files of the store, where it has some of its own: a sentence for each finding."""
         ...
 
     async def close(self) -> None:

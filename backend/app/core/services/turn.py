@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from app.core.domain.errors import AtelierError, StorageUnavailable
 from app.core.domain.event import RunEvent
@@ -390,13 +390,15 @@ class TurnRecorder:
     async def _store(self, step: Step) -> None:
         try:
             self.queue_behind = await self._runs.commit(step)
-        except StorageUnavailable:
+        except StorageUnavailable as error:
+            if not error.retryable:
+                raise
             logger.warning("run %s waits for the store", self.run.id)
             self.queue_behind = await _patiently.copy()(self._runs.commit, step)
 
 
 _patiently = AsyncRetrying(
-    retry=retry_if_exception_type(StorageUnavailable),
+    retry=retry_if_exception(lambda error: isinstance(error, StorageUnavailable) and error.retryable),
     wait=wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.05),
     stop=stop_after_delay(STORE_PATIENCE),
     reraise=True,

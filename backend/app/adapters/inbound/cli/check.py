@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from app.bootstrap import open_store
-from app.core.domain.errors import AtelierError
+from app.bootstrap import open_store_to_check
+from app.core.domain.errors import AtelierError, StorageDamaged
 from app.core.services.checker import Violation, check_all
 from app.settings import Settings, settings_for
 
@@ -20,19 +21,30 @@ def run(data_dir: Path | None) -> int:
         )
         return 2
     try:
-        violations = asyncio.run(_check(settings))
+        faults, violations = asyncio.run(_check(settings))
     except AtelierError as error:
         print(f"atelier: {error.message}", file=sys.stderr)
         return 2
+    for fault in faults:
+        print(f"the database file: {fault}")
     for violation in violations:
         print(f"{violation.conversation_id}  promise {violation.promise}: {violation.what}")
     print(f"{len(violations)} violation{'' if len(violations) == 1 else 's'} found.")
-    return 1 if violations else 0
+    if faults:
+        print("The database file is damaged. Restore a backup with `atelier restore`; nothing was changed.")
+    return 1 if violations or faults else 0
 
 
-async def _check(settings: Settings) -> list[Violation]:
-    store = await open_store(settings)
+async def _check(settings: Settings) -> tuple[Sequence[str], list[Violation]]:
+    """What is wrong with the store's own files, and which promises are broken as far as they can be read."""
+    store = await open_store_to_check(settings)
     try:
-        return [violation async for violation in check_all(store)]
+        faults = await store.faults()
+        try:
+            return faults, [violation async for violation in check_all(store)]
+        except StorageDamaged:
+            if not faults:
+                raise
+            return faults, []
     finally:
         await store.close()

@@ -55,11 +55,6 @@ def decode_cursor(cursor: str) -> tuple[datetime, str]:
     return from_micros(moment), conversation_id
 
 
-def words_of(q: str | None) -> list[str]:
-    """The words to search for, in lower case: runs of letters and digits."""
-    return "".join(char if char.isalnum() else " " for char in (q or "").casefold()).split()
-
-
 def dump_options(run: Run) -> str | None:
     """What a run was begun with and was answered since, as JSON; None where that is nothing."""
     options = {"input_id": run.input_id, "client_tools": run.client_tools, "approvals": run.approvals}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor, words_of
+from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor
 from app.adapters.outbound.persistence.skipped import Skipped
 from app.core.domain.conversation import Conversation, Summary, clip_spans, go_on_from
 from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
@@ -17,6 +17,7 @@ from app.core.domain.graph import WorkflowDocument
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunState, RunStatus
+from app.core.domain.search import words_in, words_to_search
 from app.core.domain.skill import Skill
 from app.core.domain.time import utc_now
 from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Place, Step, UsageRow
@@ -83,6 +84,10 @@ class MemoryStore:
     async def ping(self) -> None:
         """Always there."""
 
+    async def faults(self) -> Sequence[str]:
+        """There is no file."""
+        return ()
+
     async def close(self) -> None:
         """Nothing to let go of."""
 
@@ -107,7 +112,7 @@ class _Conversations:
         def key(conversation: Conversation) -> tuple[datetime, str]:
             return (conversation.updated_at, conversation.id)
 
-        words = words_of(q)
+        words = words_to_search(q)
         found = [
             record.conversation
             for record in self._store.records.values()
@@ -357,7 +362,7 @@ class _Runs:
 
 def _matches(record: _Record, words: list[str]) -> bool:
     texts = [record.conversation.title or "", *(message.text for message in record.messages.values())]
-    return any(all(any(c.startswith(w) for c in words_of(text)) for w in words) for text in texts)
+    return any(all(any(c.startswith(w) for c in words_in(text)) for w in words) for text in texts)
 
 
 class _Workflows:

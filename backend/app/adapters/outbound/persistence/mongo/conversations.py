@@ -20,11 +20,12 @@ from app.adapters.outbound.persistence.mongo.documents import (
     to_conversation,
     touched,
 )
-from app.adapters.outbound.persistence.rows import decode_cursor, dump, encode_cursor, words_of
+from app.adapters.outbound.persistence.rows import decode_cursor, dump, encode_cursor
 from app.core.domain.conversation import Conversation
 from app.core.domain.errors import ConversationBusy, NotFound
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message
+from app.core.domain.search import words_to_search
 from app.core.ports import ConversationPage, Place
 
 _SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval", "summary")
@@ -59,7 +60,7 @@ class MongoConversations:
             conditions.append({"activity": {"$lt": activity(*decode_cursor(cursor))}})
         if archived is not None:
             conditions.append({"archived": archived})
-        if words := words_of(q):
+        if words := words_to_search(q):
             conditions.append(
                 {"$or": [_have(words), {"_id": {"$in": await _said_in(self._collections, user_id, words)}}]}
             )

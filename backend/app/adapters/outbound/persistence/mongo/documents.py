@@ -15,12 +15,12 @@ from app.adapters.outbound.persistence.rows import (
     load,
     load_options,
     split_content,
-    words_of,
 )
 from app.core.domain.conversation import Conversation, go_on_from
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunState, RunStatus
+from app.core.domain.search import words_in
 from app.core.domain.time import from_micros, to_micros, utc_now
 from app.core.ports import Lease, Place
 
@@ -29,7 +29,7 @@ LAST_PLACE = 2**31 - 1
 
 def search_text(text: str | None) -> str:
     """Each word of `text` once, after a space: what a search looks through."""
-    return "".join(f" {word}" for word in dict.fromkeys(words_of(text)))
+    return "".join(f" {word}" for word in dict.fromkeys(words_in(text)))
 
 
 def from_conversation(conversation: Conversation) -> Document:

@@ -1,6 +1,6 @@
 """The MongoDB store: a client, and the repositories over its collections."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
@@ -42,6 +42,10 @@ class MongoStore:
     async def ping(self) -> None:
         """Answer if the database does."""
         await self._database.command("ping")
+
+    async def faults(self) -> Sequence[str]:
+        """MongoDB looks after its files itself."""
+        return ()
 
     async def close(self) -> None:
         """Close the connections."""

@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from app.adapters.outbound.persistence.rows import decode_cursor, dump, encode_cursor, words_of
+from app.adapters.outbound.persistence.rows import decode_cursor, dump, encode_cursor
 from app.adapters.outbound.persistence.sqlite.database import Database
 from app.adapters.outbound.persistence.sqlite.messages import insert_message
 from app.adapters.outbound.persistence.sqlite.rows import SEQ_BITS, to_conversation
@@ -12,6 +12,7 @@ from app.core.domain.conversation import Conversation, go_on_from
 from app.core.domain.errors import ConversationBusy, NotFound
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message
+from app.core.domain.search import words_to_search
 from app.core.domain.time import to_micros, utc_now
 from app.core.ports import ConversationPage, Place
 
@@ -46,8 +47,7 @@ class SqliteConversations:
     async def list(
         self, user_id: str, *, limit: int, cursor: str | None = None, q: str | None = None, archived: bool | None = None
     ) -> ConversationPage:
-        conditions, values = ["user_id = ?"], [user_id]
-        parameters: list[Any] = [*values]
+        conditions, parameters = ["user_id = ?"], list[Any]([user_id])
         if cursor is not None:
             moment, last = decode_cursor(cursor)
             conditions.append("(updated_at, id) < (?, ?)")
@@ -55,22 +55,20 @@ class SqliteConversations:
         if archived is not None:
             conditions.append("archived = ?")
             parameters.append(archived)
-        if words := words_of(q):
-            conditions.append(
-                "(number IN (SELECT rowid >> ? FROM message_text WHERE message_text MATCH ?) OR "
-                + " AND ".join("words_begin(title, ?)" for _ in words)
-                + ")"
-            )
-            parameters += [SEQ_BITS, " ".join(f'"{word}"*' for word in words), *words]
+        words = words_to_search(q)
+        if words:
+            conditions.append("number IN (SELECT rowid >> ? FROM search_index WHERE search_index MATCH ?)")
+            parameters += [SEQ_BITS, " ".join(f'"{word}"*' for word in words)]
         query = (
-            f"SELECT * FROM conversations WHERE {' AND '.join(conditions)} ORDER BY updated_at DESC, id DESC LIMIT ?"
+            "SELECT * FROM conversations INDEXED BY conversations_by_activity "
+            f"WHERE {' AND '.join(conditions)} ORDER BY updated_at DESC, id DESC LIMIT ?"
         )
 
         def job(connection: sqlite3.Connection) -> list[sqlite3.Row]:
-            connection.create_function("words_begin", 2, _words_begin, deterministic=True)
             return connection.execute(query, [*parameters, limit + 1]).fetchall()
 
-        found = [to_conversation(row) for row in await self._database.read(job)]
+        rows = await (self._database.search(job) if words else self._database.read(job))
+        found = [to_conversation(row) for row in rows]
         items = found[:limit]
         return ConversationPage(items, encode_cursor(items[-1]) if len(found) > limit else None)
 
@@ -167,7 +165,3 @@ def go_on(connection: sqlite3.Connection, row: sqlite3.Row, head: Place) -> None
         "UPDATE conversations SET forks = ?, spans = ?, head_message_id = ?, updated_at = ? WHERE number = ?",
         (dump(forks), dump(spans), head.message_id, to_micros(utc_now()), row["number"]),
     )
-
-
-def _words_begin(title: str | None, word: str) -> bool:
-    return any(candidate.startswith(word) for candidate in words_of(title))

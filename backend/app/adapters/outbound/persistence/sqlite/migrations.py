@@ -1,8 +1,16 @@
 """The schema of the SQLite file, version by version. A version that was released is never edited: add the next one."""
 
+import contextlib
+import logging
+import os
 import sqlite3
+from itertools import chain, count
+from pathlib import Path
 
+from app.adapters.outbound.private_file import open_private
 from app.core.domain.errors import StorageUnavailable
+
+logger = logging.getLogger(__name__)
 
 MIGRATIONS = [
     """
@@ -116,14 +124,45 @@ MIGRATIONS = [
         conversation, COALESCE(json_extract(options, '$.input_id'), message_id), created_at, id
     );
     """,
+    # The full-text index itself is derived and made where it is missing: see search_index.py.
+    """
+    DROP TRIGGER message_text_insert;
+    DROP TRIGGER message_text_delete;
+    CREATE TABLE text_changes (
+        number INTEGER PRIMARY KEY,
+        place INTEGER NOT NULL,
+        text TEXT NOT NULL,
+        is_new INTEGER NOT NULL
+    ) STRICT;
+    CREATE TRIGGER message_added AFTER INSERT ON messages WHEN new.content <> '' BEGIN
+        INSERT INTO text_changes (place, text, is_new) VALUES (new.place, new.content, 1);
+    END;
+    CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN old.content <> '' BEGIN
+        INSERT INTO text_changes (place, text, is_new) VALUES (old.place, old.content, 0);
+    END;
+    CREATE TRIGGER title_added AFTER INSERT ON conversations WHEN new.title <> '' BEGIN
+        INSERT INTO text_changes (place, text, is_new) VALUES (new.number << 32, new.title, 1);
+    END;
+    CREATE TRIGGER title_removed AFTER DELETE ON conversations WHEN old.title <> '' BEGIN
+        INSERT INTO text_changes (place, text, is_new) VALUES (old.number << 32, old.title, 0);
+    END;
+    CREATE TRIGGER title_changed AFTER UPDATE OF title ON conversations WHEN old.title IS NOT new.title BEGIN
+        INSERT INTO text_changes (place, text, is_new) SELECT old.number << 32, old.title, 0 WHERE old.title <> '';
+        INSERT INTO text_changes (place, text, is_new) SELECT new.number << 32, new.title, 1 WHERE new.title <> '';
+    END;
+    CREATE VIEW searchable (place, text) AS
+        SELECT place, content FROM messages WHERE content <> ''
+        UNION ALL SELECT number << 32, title FROM conversations WHERE title <> '';
+    """,
 ]
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring the file to the newest version, a version a transaction.
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the file at `path` to the newest version, a version a transaction; a copy of it as it was stays beside it.
 
     Raises:
         StorageUnavailable: the file was written by a newer Atelier.
+        sqlite3.Error: there is no room for the copy, or a version cannot be reached.
     """
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
@@ -131,5 +170,38 @@ def migrate(connection: sqlite3.Connection) -> None:
             f"The database has version {version} and this Atelier knows versions up to {len(MIGRATIONS)}. "
             "Use the Atelier that wrote it, or a newer one."
         )
+    if 0 < version < len(MIGRATIONS):
+        copy = copy_database(connection, _free_name(path, version))
+        logger.info(
+            "the database goes from version %d to %d; as it was it is kept as %s", version, len(MIGRATIONS), copy
+        )
     for number in range(version, len(MIGRATIONS)):
         connection.executescript(f"BEGIN IMMEDIATE;{MIGRATIONS[number]}PRAGMA user_version = {number + 1};COMMIT;")
+
+
+def copy_database(connection: sqlite3.Connection, to: Path) -> Path:
+    """Copy what is committed to a file of its own, readable by its owner alone, whole or not at all.
+
+    Raises:
+        sqlite3.Error: it cannot be read, or there is no room.
+        OSError: the file cannot be made.
+    """
+    half_written = to.with_name(f"{to.name}.part")
+    try:
+        open_private(half_written).close()
+        with contextlib.closing(sqlite3.connect(half_written, isolation_level=None)) as target:
+            connection.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
+        with half_written.open("rb") as written:
+            os.fsync(written.fileno())
+        half_written.replace(to)
+    finally:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            half_written.with_name(half_written.name + suffix).unlink(missing_ok=True)
+    return to
+
+
+def _free_name(path: Path, version: int) -> Path:
+    names = chain([f"{path.stem}.schema-{version}"], (f"{path.stem}.schema-{version}-{n}" for n in count(2)))
+    copies = (path.with_name(f"{name}{path.suffix}") for name in names)
+    return next(copy for copy in copies if not copy.exists())

@@ -1,10 +1,10 @@
 """The SQLite store: its repositories over one database."""
 
-import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.adapters.outbound.persistence.sqlite.conversations import SqliteConversations
-from app.adapters.outbound.persistence.sqlite.database import Database
+from app.adapters.outbound.persistence.sqlite.database import Database, FolderInUse, ReadOnlyDatabase, touch
 from app.adapters.outbound.persistence.sqlite.messages import SqliteMessages
 from app.adapters.outbound.persistence.sqlite.runs import SqliteRuns
 from app.adapters.outbound.persistence.sqlite.usage import SqliteUsage
@@ -27,7 +27,11 @@ class SqliteStore:
 
     async def ping(self) -> None:
         """Answer if the file can be read and a transaction can be written."""
-        await self._database.write(_touch)
+        await self._database.write(touch)
+
+    async def faults(self) -> Sequence[str]:
+        """What is wrong with the file itself."""
+        return await self._database.faults()
 
     async def close(self) -> None:
         """Finish what is queued, and close the file."""
@@ -43,7 +47,13 @@ def open_sqlite(folder: Path) -> SqliteStore:
     return SqliteStore(Database(folder / FILE))
 
 
-def _touch(connection: sqlite3.Connection) -> None:
-    """Write what is there already: a transaction that changes nothing and still needs room on the disk."""
-    [version] = connection.execute("PRAGMA user_version").fetchone()
-    connection.execute(f"PRAGMA user_version = {version:d}")
+def open_sqlite_to_check(folder: Path) -> SqliteStore:
+    """Open the store in `folder`; beside a process that serves it, only to be read.
+
+    Raises:
+        StorageUnavailable: the file cannot be read.
+    """
+    try:
+        return open_sqlite(folder)
+    except FolderInUse:
+        return SqliteStore(ReadOnlyDatabase(folder / FILE))
