@@ -49,6 +49,15 @@ def _blank_is_unset(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _secret(value: object) -> object:
+    value = _blank_is_unset(value)
+    if not isinstance(value, str):
+        return value
+    if not value.strip().isprintable():
+        raise ValueError("must not hold line breaks or control characters")
+    return value.strip()
+
+
 def _rules(value: object) -> object:
     """`ask`, or `name=ask,other=deny`, as a mapping; a word alone stands for all tools.
 
@@ -70,7 +79,7 @@ def _address(value: str | None) -> str | None:
 
 CommaList = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
-OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_secret)]
 Address = Annotated[str | None, AfterValidator(_address), BeforeValidator(_blank_is_unset)]
 
 

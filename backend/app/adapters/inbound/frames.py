@@ -15,9 +15,11 @@ from app.adapters.inbound.content import (
     Seq,
     SkillSlug,
     checked,
+    message_of,
 )
 from app.core.domain.errors import AtelierError, InvalidFrame, UnknownType
 from app.core.domain.run import OnBusy
+from app.core.domain.text import clean_text, read_json, sentence
 
 
 class MessageFrame(BaseModel):
@@ -139,26 +141,24 @@ def parse_frame(text: str | bytes) -> ClientFrame:
         BadFrame: it is not one, and the error says why.
     """
     try:
-        return _ADAPTER.validate_json(text)
+        return _ADAPTER.validate_python(read_json(text, "The frame"))
+    except AtelierError as error:
+        raise BadFrame(error, _type_of(text)) from error
     except ValidationError as failure:
         raise _explain(text, failure) from failure
-    except RecursionError as failure:
-        raise BadFrame(InvalidFrame("The frame is nested too deep."), None) from failure
 
 
 def _explain(text: str | bytes, failure: ValidationError) -> BadFrame:
-    detail = failure.errors(include_input=False, include_url=False)[0]
+    detail = failure.errors(include_url=False)[0]
     kind = _type_of(text)
     match detail["type"]:
-        case "json_invalid":
-            return BadFrame(InvalidFrame(f"The frame is not JSON: {detail['msg']}."), kind)
         case "union_tag_invalid":
             return BadFrame(UnknownType(f"There is no frame of type {str(kind)[:50]!r}."), kind)
         case "union_tag_not_found":
             return BadFrame(InvalidFrame("The frame has no type."), kind)
         case _:
             place = ".".join(str(part) for part in detail["loc"][1:]) or "The frame"
-            return BadFrame(InvalidFrame(f"{place}: {detail['msg']}."), kind)
+            return BadFrame(InvalidFrame(sentence(f"{place}: {message_of(detail)}")), kind)
 
 
 def _type_of(text: str | bytes) -> str | None:
@@ -167,4 +167,4 @@ def _type_of(text: str | bytes) -> str | None:
     except ValueError:
         return None
     kind = cast("dict[str, Any]", frame).get("type") if isinstance(frame, dict) else None
-    return kind[:50] if isinstance(kind, str) else None
+    return clean_text(kind[:50]) if isinstance(kind, str) else None

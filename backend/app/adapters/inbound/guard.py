@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.adapters.inbound.openai_api.errors import PREFIX, body_of, headers_of, status_of
 from app.adapters.inbound.problems import problem
 from app.adapters.inbound.security_headers import secured
-from app.core.domain.errors import AtelierError, Forbidden, Unauthenticated
+from app.core.domain.errors import AtelierError, Forbidden, InvalidFrame, Unauthenticated
 from app.core.domain.user import User
 from app.core.services.accounts import IAccounts
 
@@ -44,6 +44,7 @@ class Guard:
             return
         headers = Headers(scope=scope)
         try:
+            _check_url(scope)
             self._check_host(headers)
             self._check_origin(headers)
             user = self._user(scope, headers)
@@ -91,6 +92,11 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
+
+
+def _check_url(scope: Scope) -> None:
+    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+        raise InvalidFrame("The address holds a NUL character. Remove it and send again.")
 
 
 def _is_address(host: str) -> bool:

@@ -11,8 +11,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as ASGIMessage
 
+from app.adapters.inbound.content import message_of
 from app.core.domain.errors import AtelierError, Internal, InvalidFrame, NotFound, RequestTimeout, TooLarge
 from app.core.domain.event import to_json
+from app.core.domain.text import sentence
 from app.core.domain.workflow_errors import RunnerUnavailable, WorkflowRefused
 from app.core.services.tools import InvalidArguments
 
@@ -114,10 +116,10 @@ async def _ours(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     places = [
-        {"path": "/" + "/".join(str(part) for part in detail["loc"]), "message": detail["msg"]}
+        {"path": "/" + "/".join(str(part) for part in detail["loc"]), "message": message_of(detail)}
         for detail in error.errors()
     ]
-    summary = "; ".join(f"{place['path']}: {place['message']}" for place in places[:3])
+    summary = " ".join(sentence(f"{place['path']}: {place['message']}") for place in places[:3])
     return problem(InvalidFrame(f"The request is not as it should be. {summary}"), errors=places)
 
 

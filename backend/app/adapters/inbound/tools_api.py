@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any, cast
 
-import orjson
 from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response
 
 from app.adapters.inbound.content import ClientId
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.leaving import ClientGone, unless_gone
 from app.adapters.inbound.problems import problem
 from app.adapters.inbound.responses import Json
@@ -17,13 +17,14 @@ from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me
 from app.adapters.inbound.workflow_files import MAX_FILE_BYTES, read_workflow
 from app.core.domain.errors import InvalidFrame, NotFound
+from app.core.domain.text import read_json
 from app.core.domain.workflow import TOOL_NAME, DefinitionError
 from app.core.ports import Invocation
 from app.core.services.canvas import is_canvas
 from app.core.services.tools import FILES
 from app.core.services.workflow_import import import_workflow
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 MAX_INVOKE_BYTES = 16 * 1024 * 1024
 SHOWN = (
@@ -171,10 +172,7 @@ def _call(body: bytes) -> tuple[str, Any]:
     Raises:
         InvalidFrame: it is none of them.
     """
-    try:
-        document: Any = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidFrame(f"The request is not JSON ({error}).") from error
+    document = read_json(body, "The request")
     call = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
     if isinstance(call.get("function"), dict):
         function = cast("Mapping[str, Any]", call["function"])
@@ -195,9 +193,4 @@ def _named(name: Any) -> str:
 
 
 def _decoded(arguments: Any) -> Any:
-    if not isinstance(arguments, str):
-        return arguments
-    try:
-        return orjson.loads(arguments)
-    except orjson.JSONDecodeError as error:
-        raise InvalidFrame(f"The arguments are not JSON text ({error}).") from error
+    return read_json(arguments, "The arguments' text") if isinstance(arguments, str) else arguments

@@ -4,8 +4,8 @@ import io
 import re
 from typing import Any
 
-import orjson
-
+from app.core.domain.errors import InvalidFrame
+from app.core.domain.text import read_json
 from app.core.domain.workflow import DefinitionError
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -45,6 +45,6 @@ def name_from(file: str) -> str:
 
 def _json(data: bytes) -> Any:
     try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise DefinitionError("", f"it is not JSON ({error}).") from error
+        return read_json(data, "it")
+    except InvalidFrame as error:
+        raise DefinitionError("", error.message) from error

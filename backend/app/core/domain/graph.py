@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from app.core.domain.errors import InvalidFrame
+from app.core.domain.text import sentence
 
 Link = tuple[int, int]
 """A node's number, and the number of one of its outputs."""
@@ -70,7 +71,7 @@ class WorkflowDocument(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, ("workflow", *first["loc"])))
-            raise InvalidFrame(f"{place} is not as an export has it: {first['msg']}.") from error
+            raise InvalidFrame(sentence(f"{place} is not as an export has it: {first['msg']}")) from error
         numbers = document.nodes.keys()
         if len(numbers) > MAX_NODES:
             raise InvalidFrame(f"workflow has {len(numbers)} nodes; it may have {MAX_NODES}.")

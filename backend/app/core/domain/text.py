@@ -5,13 +5,20 @@ writers and BSON, and deep nesting breaks whoever walks it. So every edge passes
 """
 
 import math
+import re
 from typing import Any
+
+from pydantic_core import from_json
 
 from app.core.domain.errors import InvalidFrame
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MAX_DEPTH = 64
+ENVELOPE_DEPTH = 8
+"""How deep what is kept lies in a request."""
+MAX_PLACE = 200
 _INT64 = 2**63
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def is_clean(text: str) -> bool:
@@ -34,9 +41,15 @@ def clean_text(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", REPLACEMENT)
 
 
+def sentence(text: str) -> str:
+    """`text` with one full stop at its end."""
+    return text if text.endswith(("!", "?", "…")) else text.rstrip(". ") + "."
+
+
 def check_text(text: str, where: str) -> str:
     """`text` unchanged, or `InvalidFrame` that names `where` (for what a client says and can say again)."""
     if not is_clean(text):
+        where = where[:MAX_PLACE]
         raise InvalidFrame(f"{where} holds a NUL character or half a surrogate pair. Remove it and send again.")
     return text
 
@@ -57,24 +70,75 @@ def is_deeper_than(value: Any, depth: int) -> bool:
     return True
 
 
-def check_json(value: Any, where: str, depth: int = MAX_DEPTH) -> Any:
-    """`value` unchanged if every store and wire takes it as it is, or `InvalidFrame` that names the place in `where`."""
+def check_label(text: str, where: str) -> str:
+    """`text` unchanged, or `InvalidFrame`: names, titles and reasons are shown in lists and terminals as they are."""
+    if _CONTROL.search(check_text(text, where)):
+        raise InvalidFrame(f"{where[:MAX_PLACE]} holds a control character. Remove it and send again.")
+    return text
+
+
+def check_json(value: Any, where: str, depth: int = MAX_DEPTH, *, any_number: bool = False) -> Any:
+    """`value` unchanged if every store and wire takes it as it is, or `InvalidFrame` that names the place in `where`.
+
+    With `any_number` numbers of any size pass: what keeps them checks them again.
+    """
+    if not _is_fine(value, depth, any_number):
+        _explain(value, where, depth, depth, any_number)
+    return value
+
+
+def read_json(data: bytes | str, where: str) -> Any:
+    """The JSON in `data` from a client: the one way in for every wire.
+
+    Raises:
+        InvalidFrame: it is not JSON, or holds text or nesting that no wire and store takes.
+    """
+    try:
+        value = from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        reason = str(error)
+        if "hex escape" in reason:
+            raise InvalidFrame(
+                f"{where} holds an incomplete escape or half a surrogate pair ({reason}). Remove it and send again."
+            ) from error
+        if "recursion" in reason:
+            raise InvalidFrame(f"{where} is not JSON: it is nested too deep.") from error
+        raise InvalidFrame(sentence(f"{where} is not JSON: {reason}")) from error
+    return check_json(value, where, MAX_DEPTH + ENVELOPE_DEPTH, any_number=True)
+
+
+def _is_fine(value: Any, depth: int, any_number: bool) -> bool:
     if isinstance(value, str):
-        return check_text(value, where)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidFrame(f"{where} is not a finite number.")
-    if isinstance(value, int) and not -_INT64 <= value < _INT64:
-        raise InvalidFrame(f"{where} is a number of more than 64 bits. Send it as text.")
-    if depth <= 0:
-        raise InvalidFrame(f"{where} is nested more than {MAX_DEPTH} deep.")
+        return is_clean(value)
     if isinstance(value, dict):
+        return depth > 0 and all(
+            is_clean(str(key)) and _is_fine(item, depth - 1, any_number)  # pyright: ignore[reportUnknownArgumentType]
+            for key, item in value.items()  # pyright: ignore[reportUnknownVariableType]
+        )
+    if isinstance(value, list):
+        return depth > 0 and all(_is_fine(item, depth - 1, any_number) for item in value)  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return any_number or not isinstance(value, int) or -_INT64 <= value < _INT64
+
+
+def _explain(value: Any, where: str, depth: int, allowed: int, any_number: bool) -> None:
+    """Raise for the first fault in `value`."""
+    if isinstance(value, str):
+        check_text(value, where)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidFrame(f"{where} is not a finite number.")
+    elif isinstance(value, int) and not any_number and not -_INT64 <= value < _INT64:
+        raise InvalidFrame(f"{where} is a number of more than 64 bits. Send it as text.")
+    elif isinstance(value, dict | list) and depth <= 0:
+        raise InvalidFrame(f"{where[:MAX_PLACE]} is nested more than {allowed} deep.")
+    elif isinstance(value, dict):
         for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
             check_text(str(key), where)  # pyright: ignore[reportUnknownArgumentType]
-            check_json(item, f"{where}.{key}", depth - 1)
+            _explain(item, f"{where}.{key}", depth - 1, allowed, any_number)
     elif isinstance(value, list):
         for index, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            check_json(item, f"{where}[{index}]", depth - 1)
-    return value  # pyright: ignore[reportUnknownVariableType]
+            _explain(item, f"{where}[{index}]", depth - 1, allowed, any_number)
 
 
 def clean_json(value: Any, depth: int = MAX_DEPTH) -> Any:

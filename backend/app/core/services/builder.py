@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from app.core.domain.declared_tools import DECLARED_TOOLS, ENVIRONMENT_TOOLS, GRAPH_TOOLS, DeclaredTool
 from app.core.domain.errors import NotFound
+from app.core.domain.text import check_json
 from app.core.ports import Progress
 from app.core.services.environment import Environment
 from app.core.services.tools import InvalidArguments
@@ -55,7 +56,9 @@ def checked(name: str, arguments: Any) -> Any:
 
     Raises:
         InvalidArguments: they do not fit it.
+        InvalidFrame: they hold what no store takes.
     """
+    check_json(arguments, "the arguments", any_number=True)
     try:
         return DECLARED_TOOLS[name].parameters.model_validate(arguments)
     except ValidationError as error:

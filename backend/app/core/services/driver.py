@@ -332,7 +332,8 @@ class RunDriver:
                 message = tool_message(run, call, refusal, is_error=True)
                 message.metadata["denied"] = True
                 await recorder.tool_finished(message)
-        except StorageUnavailable:
+        except Exception:
+            # It is not stored, so nobody has said it: kept here, it would fail every later step of the run as well.
             del run.approvals[answer.tool_call_id]
             raise
 

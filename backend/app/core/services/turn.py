@@ -12,6 +12,7 @@ from app.core.domain.event import RunEvent
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunStatus
+from app.core.domain.text import ENVELOPE_DEPTH, MAX_DEPTH, clean_json
 from app.core.domain.time import utc_now
 from app.core.domain.tool import CallTraits, Executor
 from app.core.ports import Step
@@ -285,13 +286,29 @@ class TurnRecorder:
             self.emit("error", **error.to_wire())
 
         try:
-            await self._end(RunStatus.FAILED, messages, tell)
+            try:
+                await self._end(RunStatus.FAILED, messages, tell)
+            except AtelierError:
+                raise
+            except Exception:
+                logger.exception("run %s holds what cannot be stored, and is cleaned", self.run.id)
+                self._clean(messages)
+                await self._end(RunStatus.FAILED, messages, tell)
         except StorageUnavailable as unavailable:
             # The store still says "running": when it is back, whoever claims the run closes it.
             logger.error("run %s could not be stored as failed", self.run.id)
             self.emit("error", **unavailable.to_wire())
 
     # --- inside
+
+    def _clean(self, messages: Sequence[Message]) -> None:
+        """Replace what no store takes: a run that cannot be stored would be resumed for ever."""
+        run = self.run
+        for name in ("request", "approvals", "error", "outline"):
+            setattr(run, name, clean_json(getattr(run, name), MAX_DEPTH + ENVELOPE_DEPTH))
+        for message in messages:
+            message.content = clean_json(message.content)
+            message.metadata = clean_json(message.metadata)
 
     def _finish_answer(self, message: Message) -> None:
         run = self.run

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.adapters.inbound.content import ClientId, ClientTools, ModelName, SkillSlug
+from app.adapters.inbound.content import MAX_REASON, ClientId, ClientTools, ModelName, SkillSlug
 from app.core.domain.errors import InvalidFrame
 from app.core.domain.message import Content
-from app.core.domain.text import check_json
+from app.core.domain.text import check_json, check_label
 from app.core.services.answers import Answer, ToolApproval, ToolResult
 
 MAX_MESSAGES = 10_000
@@ -100,6 +100,10 @@ def answers_in(message: UIMessage) -> Iterator[Answer]:
                 "approval": {"approved": bool(approved), **rest},
             }:
                 reason = rest.get("reason")
-                yield ToolApproval(call_id, approved, reason[:1_000] if isinstance(reason, str) else None)
+                yield ToolApproval(call_id, approved, _reason(reason) if isinstance(reason, str) else None)
             case _:
                 continue
+
+
+def _reason(text: str) -> str:
+    return check_label(text[:MAX_REASON], "reason")

@@ -8,6 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from app.adapters.inbound.ai_sdk.request import ChatRequest, answers_in, content_of
 from app.adapters.inbound.ai_sdk.translate import Chunk, Translator, first_answer, without_void
 from app.adapters.inbound.content import ClientId
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me, Services
 from app.core.domain.errors import NotFound
@@ -18,7 +19,7 @@ from app.core.domain.run import Run, RunStatus
 from app.core.domain.user import User
 from app.core.services.runs import Send
 
-router = APIRouter(prefix="/api/chat", tags=["AI SDK"], responses={404: {"model": Problem}})
+router = APIRouter(route_class=JsonRoute, prefix="/api/chat", tags=["AI SDK"], responses={404: {"model": Problem}})
 
 MAX_CHAT_BYTES = 16 * 1024 * 1024
 HEADERS = {"x-vercel-ai-ui-message-stream": "v1", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}

@@ -8,6 +8,7 @@ from typing import Any, cast
 import orjson
 
 from app.core.domain.errors import InvalidFrame
+from app.core.domain.text import read_json
 
 AGENT = "atelier"
 MAX_MESSAGES = 10_000
@@ -36,9 +37,9 @@ def parse(body: bytes) -> Request:
         InvalidParameter: it is none.
     """
     try:
-        document: Any = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise InvalidParameter("body", f"not valid JSON ({error}).") from error
+        document: Any = read_json(body, "the body")
+    except InvalidFrame as error:
+        raise InvalidParameter("body", error.message) from error
     if not isinstance(document, dict):
         raise InvalidParameter("body", "must be a JSON object.")
     request = cast("Request", document)

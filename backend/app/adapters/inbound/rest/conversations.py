@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
-from app.adapters.inbound.content import CleanText, ClientId
+from app.adapters.inbound.content import ClientId, Label
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import (
     ConversationChanges,
@@ -20,7 +21,9 @@ from app.adapters.inbound.rest.schemas import (
 from app.adapters.inbound.rest.services import Atelier, Me
 from app.core.domain.conversation import Conversation
 
-router = APIRouter(prefix="/api/conversations", tags=["conversations"], responses={404: {"model": Problem}})
+router = APIRouter(
+    route_class=JsonRoute, prefix="/api/conversations", tags=["conversations"], responses={404: {"model": Problem}}
+)
 
 MAX_IMPORT_BYTES = 64 * 1024 * 1024
 
@@ -39,12 +42,8 @@ async def list_conversations(
     user: Me,
     atelier: Atelier,
     limit: Limit = 50,
-    cursor: Annotated[
-        CleanText | None, Query(max_length=500, description="The `next_cursor` of the page before.")
-    ] = None,
-    q: Annotated[
-        CleanText | None, Query(max_length=500, description="Words that begin words of the title or of a message.")
-    ] = None,
+    cursor: Annotated[Label | None, Query(description="The `next_cursor` of the page before.")] = None,
+    q: Annotated[Label | None, Query(description="Words that begin words of the title or of a message.")] = None,
     archived: Annotated[
         bool | None, Query(description="Only archived ones, or only others; both when left out.")
     ] = None,

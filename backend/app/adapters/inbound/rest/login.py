@@ -9,14 +9,16 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from app.adapters.inbound.guard import COOKIE
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.page import login_page, welcome_page
 from app.adapters.inbound.rest.services import Atelier
 from app.adapters.inbound.rest.web import built_page
 from app.core.domain.errors import InvalidFrame, Unauthenticated
+from app.core.domain.text import read_json
 from app.core.domain.user import LOCAL_USER, User
 
-router = APIRouter(tags=["access"])
+router = APIRouter(route_class=JsonRoute, tags=["access"])
 
 WRONG_TOKEN = (
     "That is not this service's token. The service printed it when it started, and keeps it in its data folder."  # noqa: S105
@@ -92,8 +94,9 @@ def _form_token(body: bytes) -> str:
 
 
 def _json_token(body: bytes) -> str:
+    document = read_json(body, "The body")
     try:
-        return Login.model_validate_json(body).token.get_secret_value()
+        return Login.model_validate(document).token.get_secret_value()
     except ValidationError as error:
         raise InvalidFrame('Send {"token": "…"}.') from error
 

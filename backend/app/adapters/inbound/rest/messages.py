@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from app.adapters.inbound.content import ClientId, Seq
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.problems import STATUS, problem
 from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import MessageList, NewMessage, Problem, TurnOut
@@ -13,7 +14,9 @@ from app.adapters.inbound.rest.services import Atelier, Me
 from app.core.domain.errors import AtelierError, InvalidFrame
 from app.core.services.runs import Send
 
-router = APIRouter(prefix="/api/conversations", tags=["messages"], responses={404: {"model": Problem}})
+router = APIRouter(
+    route_class=JsonRoute, prefix="/api/conversations", tags=["messages"], responses={404: {"model": Problem}}
+)
 
 
 @router.get("/{conversation_id}/messages", response_model=MessageList, summary="The history of a conversation")

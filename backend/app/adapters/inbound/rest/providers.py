@@ -6,6 +6,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field, SecretStr
 from starlette.responses import Response
 
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier
@@ -13,7 +14,7 @@ from app.core.domain.errors import KeyRefused, KeyUnchecked, NotFound
 from app.core.ports import ProviderInfo
 from app.core.services.provider_keys import store_key
 
-router = APIRouter(prefix="/api/providers", tags=["models"], responses={404: {"model": Problem}})
+router = APIRouter(route_class=JsonRoute, prefix="/api/providers", tags=["models"], responses={404: {"model": Problem}})
 
 ProviderId = Annotated[str, Path(max_length=64)]
 

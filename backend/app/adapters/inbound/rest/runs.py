@@ -7,13 +7,14 @@ from fastapi import APIRouter, Header, Query
 from starlette.responses import Response, StreamingResponse
 
 from app.adapters.inbound.content import ClientId, Seq
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import NewToolApproval, NewToolResult, Problem, RunOut
 from app.adapters.inbound.rest.services import Atelier, Me
 from app.core.domain.event import RunEvent
 from app.core.services.answers import ToolApproval, ToolResult
 
-router = APIRouter(prefix="/api/runs", tags=["runs"], responses={404: {"model": Problem}})
+router = APIRouter(route_class=JsonRoute, prefix="/api/runs", tags=["runs"], responses={404: {"model": Problem}})
 
 
 @router.get("/{run_id}", response_model=RunOut, summary="One run")

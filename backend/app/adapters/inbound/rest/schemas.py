@@ -8,11 +8,12 @@ from pydantic.config import JsonDict
 
 from app.adapters.inbound.content import (
     CallId,
-    CleanText,
     ClientId,
     ClientTools,
+    Label,
     MessageContent,
     ModelName,
+    Prompt,
     Reason,
     SkillSlug,
     ToolName,
@@ -207,9 +208,9 @@ class Problem(BaseModel):
 class NewConversation(BaseModel):
     """A conversation to make."""
 
-    title: CleanText | None = Field(None, max_length=500, examples=["Numbers"])
+    title: Label | None = Field(None, examples=["Numbers"])
     model: ModelName | None = None
-    system_prompt: CleanText | None = Field(None, max_length=100_000)
+    system_prompt: Prompt | None = None
 
 
 class ConversationChanges(NewConversation):
@@ -279,7 +280,7 @@ class ImportedMessage(BaseModel):
 class ImportedSummary(BaseModel):
     """What models are told in place of the messages up to number `seq`."""
 
-    text: CleanText = Field(max_length=100_000)
+    text: Prompt
     seq: int = Field(ge=1, lt=2**31)
 
 
@@ -289,9 +290,9 @@ class ImportedConversation(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     id: str | None = Field(None, pattern=f"^{CLIENT_ID.pattern}$")
-    title: CleanText | None = Field(None, max_length=500)
+    title: Label | None = None
     model: ModelName | None = None
-    system_prompt: CleanText | None = Field(None, max_length=100_000)
+    system_prompt: Prompt | None = None
     archived: bool = False
     pinned: bool = False
     head_message_id: str | None = None
@@ -305,7 +306,7 @@ class Import(BaseModel):
 
     format: Literal["atelier.conversation/1"] | None = None
     conversation: ImportedConversation = Field(default_factory=lambda: ImportedConversation.model_validate({}))
-    title: CleanText | None = Field(None, max_length=500)
+    title: Label | None = None
     messages: list[ImportedMessage] = Field(
         max_length=10_000,
         examples=[

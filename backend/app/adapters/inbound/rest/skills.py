@@ -6,14 +6,16 @@ from fastapi import APIRouter, Body, Path, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me
 from app.core.domain.declared_tools import MAX_NAME, SLUG, Description, Instructions, Name
 from app.core.domain.errors import InvalidFrame
 from app.core.domain.skill import from_markdown
+from app.core.domain.text import check_json
 
-router = APIRouter(prefix="/api/skills", tags=["skills"], responses={404: {"model": Problem}})
+router = APIRouter(route_class=JsonRoute, prefix="/api/skills", tags=["skills"], responses={404: {"model": Problem}})
 
 Slug = Annotated[str, Path(pattern=SLUG, max_length=MAX_NAME)]
 
@@ -57,7 +59,8 @@ async def import_skill(
 ) -> Response:
     """Front matter with name and description, then the instructions: what the export gives."""
     try:
-        fields = NewSkill.model_validate(from_markdown((await request.body()).decode("utf-8")))
+        written = from_markdown((await request.body()).decode("utf-8"))
+        fields = NewSkill.model_validate(check_json(written, "The skill"))
     except ValueError as error:
         raise InvalidFrame(
             "That is no skill: a name, a description or the instructions are missing or too long."

@@ -7,11 +7,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import PlainTextResponse, Response
 
 from app import __version__
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import ModelList, Problem
 from app.adapters.inbound.rest.services import Atelier
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.get("/api/models", response_model=ModelList, tags=["models"], summary="The configured models")

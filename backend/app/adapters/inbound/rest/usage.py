@@ -6,11 +6,12 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from app.adapters.inbound.content import ClientId
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import UsageReport
 from app.adapters.inbound.rest.services import Atelier, Me
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 Day = Annotated[str | None, Query(pattern=r"^\d{4}-\d{2}-\d{2}$", examples=["2026-11-21"])]
 

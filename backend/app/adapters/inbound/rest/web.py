@@ -7,9 +7,10 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.core.domain.errors import NotFound
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 FOLDER = Path(__file__).parents[3] / "web"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app.adapters.inbound.content import ClientId, ClientTools, ModelName, SkillSlug
+from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me
@@ -15,7 +16,9 @@ from app.core.domain.declared_tools import GRAPH_TOOLS, ApplyWorkflowJson
 from app.core.domain.errors import NotFound
 from app.core.services.builder import checked
 
-router = APIRouter(prefix="/api/conversations", tags=["workflows"], responses={404: {"model": Problem}})
+router = APIRouter(
+    route_class=JsonRoute, prefix="/api/conversations", tags=["workflows"], responses={404: {"model": Problem}}
+)
 
 
 class WorkflowIn(BaseModel):
