@@ -17,6 +17,7 @@ from app.adapters.inbound.mcp_server.http import McpDoors
 from app.adapters.inbound.openai_api.errors import PREFIX
 from app.adapters.inbound.rest import (
     conversations,
+    docs,
     login,
     messages,
     providers,
@@ -62,6 +63,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
             yield
 
     app = FastAPIOffline(
+        docs_url=None,
         title="Atelier",
         version=__version__,
         description=DESCRIPTION,
@@ -80,6 +82,7 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
         workshop,
         usage,
         login,
+        docs,
         web,
         ai_sdk,
     ):

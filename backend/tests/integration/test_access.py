@@ -104,6 +104,18 @@ async def test_an_origin_that_is_listed_may_come(start: Start):
         ("127.0.0.1", 200),
         ("[::1]:80", 200),
         ("a.localhost:1", 200),
+        ("LOCALHOST:8000", 200),
+        ("127.0.0.1:80.evil.example", 403),
+        ("[::1", 403),
+        ("[::1]evil.example", 403),
+        ("[127.0.0.1]:80:80", 403),
+        ("localhost:evil.example/a", 403),
+        ("localhost:", 403),
+        ("localhost:70000", 403),
+        ("evil@localhost", 403),
+        ("localhost/..", 403),
+        ("localhost, evil.example", 403),
+        (".localhost", 403),
         ("", 403),
     ],
 )
@@ -139,3 +151,39 @@ async def test_everything_but_health_and_the_first_page_needs_a_credential(servi
                 assert (answer.status_code != 401) == is_open or path == "/api/auth/login", path
         for path in ("/docs", "/openapi.json", "/metrics", "/nothing"):
             assert (await http.get(path)).status_code == 401, path
+
+
+HEADERS = ("content-security-policy", "x-content-type-options", "x-frame-options", "referrer-policy")
+
+
+async def test_every_answer_has_the_security_headers(service: Service):
+    async with service.http() as http:
+        document = (await http.get("/openapi.json")).json()
+        paths = [path.replace("{", "").replace("}", "") for path in document["paths"]]
+        for path in [
+            *paths,
+            "/",
+            "/docs",
+            "/openapi.json",
+            "/nothing",
+            "/v1/models",
+            "/v1/none",
+            "/mcp",
+            "/assets/x.js",
+        ]:
+            for headers in (service.headers, {"Authorization": "Bearer wrong"}, {"Host": "evil.example"}):
+                answer = await http.get(path, headers=headers)
+                for name in HEADERS:
+                    assert len(answer.headers.get_list(name)) == 1, (path, headers, name)
+                assert (
+                    "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+                    or "sandbox" in (answer.headers["content-security-policy"])
+                ), path
+
+
+async def test_the_api_page_runs_its_own_scripts_alone(service: Service):
+    async with service.http() as http:
+        answer = await http.get("/docs")
+    policy = answer.headers["content-security-policy"]
+    assert "script-src 'self' 'sha256-" in policy
+    assert "'unsafe-inline'" not in policy.partition("style-src")[0]

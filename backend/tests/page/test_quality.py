@@ -179,3 +179,11 @@ async def test_200_pieces_a_second_are_rendered_without_long_tasks(
     await expect(answers(page)).to_contain_text("Paragraph 19", timeout=20_000)
     tasks = await page.evaluate("window.tasks")
     record_property("figures", f"long tasks while 600 pieces came: {[round(task) for task in tasks]} ms")
+
+
+async def test_the_api_page_works_under_its_policy(start: Start, open_page: Open):
+    page = await open_page(await start(), "/docs")
+    await page.get_by_text("/api/health/live").click()
+    await page.get_by_role("button", name="Try it out").click()
+    await page.get_by_role("button", name="Execute").click()
+    await expect(page.locator(".responses-inner .live-responses-table")).to_contain_text('"status": "ok"')

@@ -1,6 +1,7 @@
 """The guard at the door: which host, from which origin, and who. It stands before every HTTP and WebSocket route."""
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -18,6 +19,12 @@ from app.core.services.accounts import IAccounts
 
 COOKIE = "atelier_session"
 OPEN_PATHS = frozenset({"/", "/favicon.ico", "/api/auth/login", "/api/health/live", "/api/health/ready"})
+
+
+MAX_PORT = 65_535
+_HOST = re.compile(
+    r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?))(?::(?P<port>[0-9]{1,5}))?"
+)
 
 
 class Guard:
@@ -61,7 +68,7 @@ class Guard:
 
     def _check_host(self, headers: Headers) -> None:
         hosts = headers.getlist("host")
-        host = _host_name(hosts[0]) if len(hosts) == 1 else ""
+        host = host_of(hosts[0]) if len(hosts) == 1 else ""
         if host in self._hosts or host.endswith(".localhost") or _is_address(host):
             return
         raise Forbidden("The service is not known by this host name. Add it to ALLOWED_HOSTS.")
@@ -70,8 +77,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or origin.lower() in self._origins:
             return
-        parts = urlsplit(origin)
-        if parts.scheme in ("http", "https") and parts.netloc.lower() == headers.get("host", "").lower():
+        scheme, _, host = origin.lower().partition("://")
+        if scheme in ("http", "https") and host == headers.get("host", "").lower():
             return
         raise Forbidden("Pages of this origin may not use the service. Add it to ALLOWED_ORIGINS.")
 
@@ -86,12 +93,12 @@ class Guard:
         return self._accounts.anonymous
 
 
-def _host_name(host: str) -> str:
-    """The name in a Host header, without its port."""
-    host = host.lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+def host_of(header: str) -> str:
+    """The name in a Host header without its port, in lower case; empty where the header is not `name` or `name:port`."""
+    match = _HOST.fullmatch(header.lower())
+    if match is None or int(match["port"] or 0) > MAX_PORT:
+        return ""
+    return match["address"] or match["name"]
 
 
 def _check_url(scope: Scope) -> None:
