@@ -5,6 +5,7 @@ import logging.config
 import re
 from typing import Any
 
+from app.core.domain.printable import printable
 from app.core.log_context import current_run
 
 _SECRETS = re.compile(r"((?:token|key|password|secret)=|bearer\s+|://[^/\s:@]*:)[^\s&@\"']+", re.IGNORECASE)
@@ -28,6 +29,9 @@ def configure(level: str, log_format: str) -> None:
                 event[key] = _SECRETS.sub(r"\1…", value)
         return event
 
+    def hide_controls(logger: Any, name: str, line: str) -> str:
+        return printable(line)
+
     def add_run(logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
         record: logging.LogRecord | None = event.get("_record")
         if record is not None and (run_id := getattr(record, "run_id", None)):
@@ -42,10 +46,16 @@ def configure(level: str, log_format: str) -> None:
         add_run,
         hide_secrets,
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(sort_keys=False)
+
+    def indent_lines(logger: Any, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        """Have the further lines of a text stand apart from the lines of the log."""
+        event["event"] = str(event["event"]).replace("\n", "\n    ")
+        return event
+
+    renderers: list[Any] = (
+        [structlog.processors.JSONRenderer(sort_keys=False)]
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False)
+        else [indent_lines, structlog.dev.ConsoleRenderer(colors=False), hide_controls]
     )
     logging.config.dictConfig(
         {
@@ -56,7 +66,7 @@ def configure(level: str, log_format: str) -> None:
                 "line": {
                     "()": structlog.stdlib.ProcessorFormatter,
                     "foreign_pre_chain": chain,
-                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
                 }
             },
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["run"]}},

@@ -14,6 +14,7 @@ from queue import Empty, Queue
 import pytest
 
 from tests.client import Service
+from tests.integration.conftest import start, upstream  # noqa: F401 - fixtures
 
 COMMAND = str(Path(sys.executable).parent / "atelier")
 START_SECONDS = 30

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
 from app.adapters.outbound.llm_providers.arithmetic import Result, Step, plan
-from app.adapters.outbound.llm_providers.demo_provider import INTRODUCTION, DemoProvider, answer
+from app.adapters.outbound.llm_providers.demo_provider import DemoProvider, answer, introduction
 from app.langgraph.tools import MATH_TOOLS
 
 DO = {"multiply": operator.mul, "add": operator.add, "subtract": operator.sub, "divide": operator.truediv}
@@ -111,9 +111,10 @@ def test_a_tool_that_fails_is_told_plainly():
 
 
 def test_anything_else_gets_the_introduction():
-    assert converse("Hello!")[-1].text == INTRODUCTION
-    assert converse("Multiply abc by xyz")[-1].text.endswith(INTRODUCTION)
-    assert "OPENAI_API_KEY" in INTRODUCTION
+    assert converse("Hello!")[-1].text == introduction()
+    assert converse("Multiply abc by xyz")[-1].text.endswith(introduction())
+    for way in ("Providers and keys", "keys set PROVIDER", "Ollama"):
+        assert way in introduction()
 
 
 class Pieces:

@@ -52,3 +52,18 @@ def test_the_level_holds(capsys: pytest.CaptureFixture[str]):
     logs.configure("warning", "text")
     logging.getLogger("app.x").info("quiet")
     assert capsys.readouterr().err == ""
+
+
+def test_text_logs_cannot_control_a_terminal(capsys: pytest.CaptureFixture[str]):
+    logs.configure("info", "text")
+    evil = "\x1b]0;pwn\x07\x1b]52;c;cHdu\x07\x1b[2Jred\x9b31m\u202e\n2026-01-01 [error] forged"
+    try:
+        raise OSError(evil)
+    except OSError:
+        logging.getLogger("app.x").exception("failed: %s", evil)
+    said = capsys.readouterr().err
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(said)
+    assert "OSError" in said
+    first, second, *_ = said.splitlines()
+    assert "failed: red31m" in first
+    assert second.startswith("    2026-01-01 [error] forged")

@@ -2,7 +2,7 @@
 
 import re
 
-UNSAFE = re.compile(
+_UNSAFE = re.compile(
     # Whole sequences: CSI, then OSC, DCS, SOS, PM and APC with what they carry, then all others.
     r"\x1b\[[0-?]*[ -/]*[@-~]?"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f\n]*(?:\x07|\x1b\\|\x9c)"
@@ -14,4 +14,4 @@ UNSAFE = re.compile(
 
 def printable(text: str) -> str:
     """`text` without anything that controls a terminal; a line's end is a newline."""
-    return UNSAFE.sub("", text.replace("\r\n", "\n"))
+    return _UNSAFE.sub("", text.replace("\r\n", "\n"))

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, cast
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from app.core.domain.program import program
+
 Workflow = dict[str, dict[str, Any]]
 MAX_SEED = 2**53 - 1
 TOOL_NAME = r"^[a-zA-Z0-9_-]{1,64}$"
@@ -212,7 +214,8 @@ def check_workflow(workflow: Any) -> Workflow:
     if isinstance(nodes.get("nodes"), list):
         raise DefinitionError(
             "",
-            "the workflow is in the format of ComfyUI's canvas. Import it with: atelier workflow import FILE",
+            "the workflow is in the format of ComfyUI's canvas. "
+            f"Import it with: {program(for_clients=True)} workflow import FILE",
         )
     for node_id, node in nodes.items():
         fields = cast("dict[str, Any]", node) if isinstance(node, dict) else {}

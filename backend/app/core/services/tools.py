@@ -88,7 +88,7 @@ class ToolService:
         """
         tool = self._repository.tools().get(name)
         if tool is None:
-            raise NotFound(f"There is no tool named {name[:100]!r}. GET /tools lists what there is.")
+            raise NotFound(f"There is no tool named {name[:100]!r}. The list of tools has those that there are.")
         return tool
 
     def check(self, tool: WorkflowTool, arguments: Any) -> dict[str, Any]:

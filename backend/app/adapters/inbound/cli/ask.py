@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from app.adapters.inbound.cli.output import complain, note, say, say_json, write
 from app.core.domain.errors import AtelierError, InvalidFrame
+from app.core.domain.program import program
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,9 @@ def run(question: Question) -> int:
         tools = _tools(question.tools)
         return _ask(question, messages, tools)
     except AtelierError as error:
-        print(f"{type(error).__name__}: {error.message}", file=sys.stderr)
-        return 1
+        return complain(error.message)
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        note("")
         return 130
     except BrokenPipeError:
         sys.stderr.close()
@@ -54,12 +55,12 @@ def _ask(question: Question, messages: list[dict[str, Any]], tools: list[Any]) -
         return 0
     reply = get_completion(messages, model, tools=tools)
     if question.as_json:
-        _out(json.dumps({"model": model, **asdict(reply)}, ensure_ascii=False) + "\n")
+        say_json({"model": model, **asdict(reply)})
         return 0
     if reply.content:
-        _out(reply.content + "\n")
+        say(reply.content)
     for call in reply.tool_calls:
-        _out(json.dumps(call, ensure_ascii=False) + "\n")
+        say_json(call)
     return 0
 
 
@@ -70,16 +71,16 @@ def _print_pieces(deltas: Iterable[Any]) -> None:
     for delta in deltas:
         if delta.content:
             said = delta.content
-            _out(said)
+            write(said)
         for fragment in delta.tool_calls or ():
             call = calls.setdefault(fragment["index"], {"function": {"name": "", "arguments": ""}})
             call |= {key: fragment[key] for key in ("id", "type") if key in fragment}
             for key, value in fragment["function"].items():
                 call["function"][key] += value
     if said and not said.endswith("\n"):
-        _out("\n")
+        write("\n")
     for call in calls.values():
-        _out(json.dumps(call, ensure_ascii=False) + "\n")
+        say_json(call)
 
 
 def _model(question: Question) -> str:
@@ -100,7 +101,7 @@ def _messages(question: Question) -> list[dict[str, Any]]:
     piped = "" if sys.stdin.isatty() else sys.stdin.read()
     text = "\n\n".join(part for part in (question.prompt, piped.strip()) if part)
     if not text.strip():
-        raise InvalidFrame('There is nothing to ask. Give a prompt (atelier ask "…"), or pipe one in.')
+        raise InvalidFrame(f'There is nothing to ask. Give a prompt ({program()} ask "…"), or pipe one in.')
     system = [{"role": "system", "content": question.system}] if question.system else []
     return [*system, {"role": "user", "content": text}]
 
@@ -122,8 +123,3 @@ def _tools(path: Path | None) -> list[Any]:
     for number, tool in enumerate(tools):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         check_tool(tool, f"{path}: tools[{number}]")
     return tools  # pyright: ignore[reportUnknownVariableType]
-
-
-def _out(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

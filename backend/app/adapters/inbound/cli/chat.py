@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from app.adapters.inbound.cli.client import Client, ClientError, Turn
+from app.adapters.inbound.cli.output import complain, question, say
 from app.adapters.inbound.cli.screen import Screen
 from app.settings import settings_for
 
 HELP = """\
-Write a message and press Enter. Ctrl-C stops an answer, Ctrl-D ends the program.
+Write a message and press Enter. Ctrl-C stops an answer, Ctrl-D (or Ctrl-C twice at the prompt) ends the program.
 
 /new            begin a new conversation
 /list           the newest conversations
@@ -56,8 +57,7 @@ def run(options: Options) -> int:
         with asyncio.Runner() as runner:
             return session.run(runner)
     except ClientError as error:
-        print(f"atelier: {error}", file=sys.stderr)
-        return 1
+        return complain(str(error))
     except KeyboardInterrupt:
         return 130
 
@@ -93,15 +93,21 @@ class _Session:
         return self._loop(runner)
 
     def _loop(self, runner: asyncio.Runner) -> int:
+        is_interrupted = False
         while True:
             try:
-                text = input("\n› ").strip()
+                text = question("\n› ").strip()
             except EOFError:
-                print()
+                say()
                 return 0
             except KeyboardInterrupt:
-                print("\n(Ctrl-D or /quit ends the program)")
+                if is_interrupted:
+                    say()
+                    return 0
+                is_interrupted = True
+                say("\n(Ctrl-C again, Ctrl-D or /quit ends the program)")
                 continue
+            is_interrupted = False
             if text in ("/quit", "/exit"):
                 return 0
             try:
@@ -153,9 +159,9 @@ class _Session:
     async def _may_run(self, name: str) -> bool:
         """Ask the user whether a tool may run; where nobody can be asked it may not."""
         if not sys.stdin.isatty():
-            print(f"atelier: {name} needs approval, and there is nobody to ask.", file=sys.stderr)
+            complain(f"{name} needs approval, and there is nobody to ask.")
             return False
-        answer = await asyncio.to_thread(input, f"  May {name} run? [y/N] ")
+        answer = await asyncio.to_thread(question, f"  May {name} run? [y/N] ")
         return answer.strip().lower() in ("y", "yes")
 
     async def _command(self, text: str) -> None:
@@ -163,7 +169,7 @@ class _Session:
         match name:
             case "/new":
                 self.conversation_id = None
-                print("(a new conversation)")
+                say("(a new conversation)")
             case "/list":
                 await self._list()
             case "/open":
@@ -176,7 +182,7 @@ class _Session:
                 await self._skill(argument.strip())
             case "/compact":
                 done = await self.client.post(f"{self._path()}/compact")
-                print(f"({done['messages']} messages are now a summary of {done['tokens']} tokens for the model)")
+                say(f"({done['messages']} messages are now a summary of {done['tokens']} tokens for the model)")
             case "/workflow" if argument.strip():
                 kind = "canvas" if argument.strip().endswith(".canvas.json") else "api"
                 await self._save(argument.strip(), f"{self._path()}/workflow", kind)
@@ -184,7 +190,7 @@ class _Session:
                 kind = "markdown" if argument.strip().endswith(".md") else "json"
                 await self._save(argument.strip(), f"{self._path()}/export", kind)
             case _:
-                print(HELP)
+                say(HELP)
 
     def _path(self) -> str:
         """Where the conversation is.
@@ -212,7 +218,7 @@ class _Session:
             ClientError: it is there, or cannot be written.
         """
         _write_new(name, await self.client.text(path, format=kind))
-        print(f"(saved in {name})")
+        say(f"(saved in {name})")
 
     async def _open(self, number: str) -> None:
         if not number.isdigit() or not 0 < int(number) <= len(self.listed):
@@ -223,7 +229,12 @@ class _Session:
     async def _list(self) -> None:
         self.listed = (await self.client.get("/api/conversations", limit=RECENT))["items"]
         if not self.listed:
-            print("No conversation yet.")
+            say("No conversation yet.")
+            return
+        if not self.screen.console.is_terminal:
+            for row in self.listed:
+                title = " ".join((row["title"] or "Untitled").split())
+                say("\t".join([row["id"], row["updated_at"], str(row["message_count"]), title]))
             return
         table = Table(box=None, pad_edge=False)
         for heading in ("", "title", "messages", "last", "id"):

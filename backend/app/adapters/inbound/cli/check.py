@@ -1,12 +1,13 @@
 """`atelier check`: read a store, and say which of the service's promises it breaks."""
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.adapters.inbound.cli.output import complain, say
 from app.bootstrap import open_store_to_check
 from app.core.domain.errors import AtelierError, StorageDamaged
+from app.core.domain.program import program
 from app.core.services.checker import Violation, check_all
 from app.settings import Settings, settings_for
 
@@ -15,23 +16,18 @@ def run(data_dir: Path | None) -> int:
     """Check the store of the settings; 0 where all is as it should be."""
     settings = settings_for(data_dir)
     if settings.mongodb_url is None and not settings.data_dir.is_dir():
-        print(
-            f"atelier: There is no data folder at {settings.data_dir}. Say where it is with --data-dir.",
-            file=sys.stderr,
-        )
-        return 2
+        return complain(f"There is no data folder at {settings.data_dir}. Say where it is with --data-dir.", 2)
     try:
         faults, violations = asyncio.run(_check(settings))
     except AtelierError as error:
-        print(f"atelier: {error.message}", file=sys.stderr)
-        return 2
+        return complain(error.message, 2)
     for fault in faults:
-        print(f"the database file: {fault}")
+        say(f"the database file: {fault}")
     for violation in violations:
-        print(f"{violation.conversation_id}  promise {violation.promise}: {violation.what}")
-    print(f"{len(violations)} violation{'' if len(violations) == 1 else 's'} found.")
+        say(f"{violation.conversation_id}  promise {violation.promise}: {violation.what}")
+    say(f"{len(violations)} violation{'' if len(violations) == 1 else 's'} found.")
     if faults:
-        print("The database file is damaged. Restore a backup with `atelier restore`; nothing was changed.")
+        say(f"The database file is damaged. Restore a backup with: {program()} restore FILE (nothing was changed)")
     return 1 if violations or faults else 0
 
 

@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from app.core.domain.ids import new_id
+from app.core.domain.program import program
 
 MAX_FRAME = 64 * 1024 * 1024
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
@@ -107,7 +108,7 @@ class Client:
         return socket
 
     def _unreachable(self) -> str:
-        return f"No service answers at {self.url}. Start it with 'make run', or say where it is with --url."
+        return f"No service answers at {self.url}. Start it with: {program()} serve (or say where it is with --url)."
 
 
 class Turn:

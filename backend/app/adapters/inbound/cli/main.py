@@ -1,13 +1,28 @@
 """The command `atelier`: a module a subcommand, imported when it is asked for."""
 
+import inspect
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from app import __version__
 
+
+class Commands(TyperGroup):
+    """A group of commands that lists each with its whole first sentence, and knows `-h`."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.context_settings.setdefault("help_option_names", ["-h", "--help"])
+        for command in self.commands.values():
+            if command.short_help is None and command.help:
+                command.short_help = inspect.cleandoc(command.help).split("\n\n")[0].replace("\n", " ")
+
+
 app = typer.Typer(
+    cls=Commands,
     name="atelier",
     help="An agent chat service that keeps every message, tool call and result.",
     no_args_is_help=True,
@@ -16,11 +31,30 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-keys = typer.Typer(help="Keep the keys of providers in the data folder.", no_args_is_help=True, rich_markup_mode=None)
+keys = typer.Typer(
+    cls=Commands, help="Keep the keys of providers in the data folder.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(keys, name="keys")
 
-workflow = typer.Typer(help="Make tools of ComfyUI workflows.", no_args_is_help=True, rich_markup_mode=None)
+workflow = typer.Typer(
+    cls=Commands, help="Make tools of ComfyUI workflows.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(workflow, name="workflow")
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None: ...
+
 
 DataDir = Annotated[Path | None, typer.Option(help="Where the service keeps its data. [DATA_DIR, ./data]")]
 

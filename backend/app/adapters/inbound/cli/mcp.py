@@ -1,9 +1,9 @@
 """`atelier mcp`: the workflow tools over standard input and output, for MCP clients that start their servers themselves."""
 
 import asyncio
-import sys
 from pathlib import Path
 
+from app.adapters.inbound.cli.output import complain
 from app.core.domain.errors import AtelierError
 
 
@@ -17,8 +17,7 @@ def run(data_dir: Path | None, build: bool) -> int:
     try:
         asyncio.run(_serve(data_dir, build))
     except AtelierError as error:
-        sys.stderr.write(error.message + "\n")
-        return 1
+        return complain(error.message)
     except KeyboardInterrupt:
         return 130
     return 0

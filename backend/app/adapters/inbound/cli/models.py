@@ -1,14 +1,14 @@
 """`atelier models`: what can be asked here, and what each model can."""
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from app.adapters.inbound.cli.output import complain, make_console, say, say_json
 from app.core.domain.errors import AtelierError
+from app.core.domain.program import program
 from app.core.ports import ModelInfo, ModelList
 
 
@@ -17,30 +17,28 @@ def run(provider: str | None, data_dir: Path | None, as_json: bool) -> int:
     try:
         listed = asyncio.run(_listed(data_dir))
     except AtelierError as error:
-        print(error.message, file=sys.stderr)
-        return 1
+        return complain(error.message)
     models = [model for model in listed.models if provider in (None, model.provider)]
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     for entry in listed.providers:
         if entry.error and provider in (None, entry.id):
-            console.print(f"{entry.title}: {entry.error}", style="yellow", highlight=False)
+            console.print(f"{entry.title}: {entry.error}", style="yellow")
     if provider is not None and not models:
         known = {entry.id: entry for entry in listed.providers}
         if provider not in known:
-            console.print(f"There is no provider {provider!r}. The providers are {', '.join(known)}.", highlight=False)
-        else:
-            console.print(f"{known[provider].title} has no key here: atelier keys set {provider}", highlight=False)
-        return 1
+            return complain(f"There is no provider {provider!r}. The providers are {', '.join(known)}.")
+        return complain(f"{known[provider].title} has no key here. Enter one with: {program()} keys set {provider}")
     _print(models, as_json)
     return 0
 
 
 def _print(models: list[ModelInfo], as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps([model.model_dump(mode="json", exclude_none=True) for model in models]) + "\n")
+        say_json([model.model_dump(mode="json", exclude_none=True) for model in models])
         return
     if not sys.stdout.isatty():
-        sys.stdout.write("".join(f"{model.id}\n" for model in models))
+        for model in models:
+            say(model.id)
         return
     table = Table("model", "tools", "images", "context", "$ / M in", "$ / M out", box=None)
     for model in models:
@@ -51,7 +49,7 @@ def _print(models: list[ModelInfo], as_json: bool) -> None:
         table.add_row(
             name, _can(model.tools), _can(model.images), context, _price(model.input_price), _price(model.output_price)
         )
-    Console().print(table)
+    make_console().print(table)
 
 
 def _can(fact: bool | None) -> str:

@@ -1,6 +1,7 @@
 """What the command prints: the one place that writes to the terminal, and lets nothing through that controls it."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from app.core.domain.printable import UNSAFE, printable
+from app.core.domain.printable import printable
+
+_NOT_ESCAPED = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON leaves as it is, and a terminal may not."""
 
 
 class SafeConsole(Console):
@@ -38,7 +42,7 @@ def say(text: str = "") -> None:
 def say_json(value: Any) -> None:
     """Write JSON as a line: what controls a terminal is escaped in it, so that no character is lost."""
     text = json.dumps(value, ensure_ascii=False)
-    sys.stdout.write(UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text) + "\n")
+    sys.stdout.write(_NOT_ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n")
     sys.stdout.flush()
 
 

@@ -8,6 +8,9 @@ from rich.markdown import Markdown
 from rich.padding import Padding
 from rich.text import Text
 
+from app.adapters.inbound.cli.output import make_console, write
+from app.core.domain.printable import printable
+
 MAX_RESULT = 600
 REFRESH = 12
 
@@ -16,7 +19,7 @@ class Screen:
     """Shows turns, one after the other."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or make_console()
         self._plain = not self.console.is_terminal
         self._live: Live | None = None
         self._block = ""
@@ -57,14 +60,13 @@ class Screen:
         """Print what is still growing: it is finished."""
         if self._plain:
             if self._block:
-                self.console.file.write("\n")
-                self.console.file.flush()
+                write("\n")
             self._block = ""
             return
         block, self._block = self._block, ""
         self._pause()
         if block.strip():
-            self.console.print(Markdown(block))
+            self.console.print(_markdown(block))
 
     def message(self, message: dict[str, Any]) -> None:
         """Show a stored message, as when an old conversation is opened."""
@@ -75,7 +77,7 @@ class Screen:
                 self.console.print(Text(f"› {text}", style="bold"))
             case "assistant":
                 if text:
-                    self.console.print(Markdown(text))
+                    self.console.print(_markdown(text))
                 for call in message["metadata"].get("tool_calls", []):
                     self.show({"type": "tool_call", "name": call["name"], "arguments": call["args"]})
             case "tool":
@@ -99,19 +101,18 @@ class Screen:
     def _token(self, piece: str) -> None:
         self._block += piece
         if self._plain:
-            self.console.file.write(piece)
-            self.console.file.flush()
+            write(piece)
             return
         finished, self._block = _split_finished(self._block)
         if finished:
             self._pause()
-            self.console.print(Markdown(finished))
+            self.console.print(_markdown(finished))
         if self._live is None:
             self._live = Live(
                 console=self.console, refresh_per_second=REFRESH, transient=True, vertical_overflow="crop"
             )
             self._live.start()
-        self._live.update(Markdown(self._block))
+        self._live.update(_markdown(self._block))
 
     def _progress(self, event: dict[str, Any]) -> None:
         done, total, text = event.get("progress"), event.get("total"), event.get("text") or ""
@@ -122,7 +123,7 @@ class Screen:
     def _note(self, text: str, style: str) -> None:
         target = Padding(Text(text, style=style), (0, 0))
         if self._plain:
-            Console(stderr=True).print(target)
+            make_console(stderr=True).print(target)
         else:
             self.console.print(target)
 
@@ -134,6 +135,11 @@ class Screen:
     def _drop(self) -> None:
         self._pause()
         self._block = ""
+
+
+def _markdown(text: str) -> Markdown:
+    """Markdown whose links show where they lead, in place of a sequence that hides it."""
+    return Markdown(printable(text), hyperlinks=False)
 
 
 def _split_finished(text: str) -> tuple[str, str]:

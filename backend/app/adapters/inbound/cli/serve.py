@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import socket
-import sys
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,10 +10,12 @@ from pydantic import ValidationError
 
 from app import logs
 from app.adapters.inbound.addresses import TrustedProxies
+from app.adapters.inbound.cli.output import complain, say
 from app.adapters.inbound.connections import ConnectionLimits
 from app.adapters.inbound.server import BACKLOG, Server
 from app.bootstrap import make_accounts
 from app.core.domain.errors import AtelierError
+from app.core.domain.program import program
 from app.main import create_app
 from app.settings import AuthMode, Settings
 
@@ -28,21 +29,21 @@ def run(given: dict[str, Any]) -> int:
         settings = Settings(**given)
     except ValidationError as error:
         for detail in error.errors(include_input=False, include_url=False):
-            _complain(f"{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}")
+            complain(f"{'_'.join(map(str, detail['loc'])).upper()}: {detail['msg']}")
         return 2
     logs.configure(settings.log_level, settings.log_format)
     if settings.auth_mode is AuthMode.NONE and not settings.listens_on_loopback:
-        return _complain("AUTH_MODE=none is for this machine alone: listen on 127.0.0.1, or choose AUTH_MODE=local.")
+        return complain("AUTH_MODE=none is for this machine alone: listen on 127.0.0.1, or choose AUTH_MODE=local.")
     try:
         listening = _bind(settings.host, settings.port)
     except OSError as error:
-        return _complain(_why_not(error, settings))
+        return complain(_why_not(error, settings))
     with listening:
         try:
             accounts, token = make_accounts(settings)
             app = create_app(settings, accounts)
         except AtelierError as error:
-            return _complain(error.message)
+            return complain(error.message)
         return _serve(app, settings, listening, token)
 
 
@@ -59,7 +60,7 @@ def _serve(app: FastAPI, settings: Settings, listening: socket.socket, token: st
     )
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
-    return _complain(server.refused.message) if server.refused else 0
+    return complain(server.refused.message) if server.refused else 0
 
 
 def _greet(app: FastAPI, address: str, token: str | None) -> None:
@@ -69,15 +70,15 @@ def _greet(app: FastAPI, address: str, token: str | None) -> None:
     lines = [
         "",
         f"  Atelier is ready at  {url}",
-        "  Talk to it with      atelier chat" + ("" if address.endswith(":8000") else f" --url {address}"),
+        f"  Talk to it with      {program()} chat" + ("" if address.endswith(":8000") else f" --url {address}"),
     ]
     if model.startswith("demo@"):
         lines += [
             "",
             "  It answers with a built-in offline demonstration. For a real model enter a provider's key:",
-            "  atelier keys set mistral  (or openai, anthropic, gemini, …); it is used at once.",
+            f"  {program()} keys set mistral  (or openai, anthropic, gemini, …); it is used at once.",
         ]
-    print("\n".join(lines) + "\n", flush=True)
+    say("\n".join(lines) + "\n")
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -107,8 +108,3 @@ def _why_not(error: OSError, settings: Settings) -> str:
     if error.errno == errno.EACCES:
         return f"This user may not listen on {place}. Choose a port above 1023 with PORT or --port."
     return f"The service cannot listen on {place} ({error.strerror}). Check HOST and PORT."
-
-
-def _complain(sentence: str) -> int:
-    print(f"atelier: {sentence}", file=sys.stderr)
-    return 1

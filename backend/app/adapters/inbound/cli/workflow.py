@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from app.adapters.inbound.cli.output import complain, make_console, note, question, say
 from app.adapters.inbound.workflow_files import name_from, read_workflow
 from app.core.domain.errors import AtelierError
+from app.core.domain.program import program
 from app.core.domain.workflow import DefinitionError
 from app.core.services.canvas import is_canvas
 from app.core.services.workflow_import import Imported, import_workflow
@@ -27,19 +28,21 @@ def run(file: Path, name: str | None, object_info: Path | None, is_agreed: bool)
             info = asyncio.run(_object_info()) if object_info is None else read_workflow(object_info.read_bytes())
         imported = import_workflow(name or name_from(file.name), document, info)
         _show(imported)
-        if not is_agreed and sys.stdin.isatty() and input("Write it? [Y/n] ").strip().lower() not in ("", "y", "yes"):
-            return _complain("Nothing was written.")
+        if not is_agreed and not sys.stdin.isatty():
+            return complain("Nothing was written: there is nobody to ask. Pass --yes to write without asking.")
+        if not is_agreed and question("Write it? [Y/n] ").strip().lower() not in ("", "y", "yes"):
+            return complain("Nothing was written.")
         settings = settings_for()
         make_definitions(settings).add(imported.name, imported.workflow, imported.definition)
     except OSError as error:
-        return _complain(f"{error.filename or file} cannot be used: {error.strerror}.")
+        return complain(f"{error.filename or file} cannot be used: {error.strerror}.")
     except (DefinitionError, AtelierError) as error:
-        return _complain(str(error))
+        return complain(str(error))
     except (KeyboardInterrupt, EOFError):
-        return _complain("\nNothing was written.")
-    sys.stdout.write(
+        return complain("Nothing was written.")
+    say(
         f"Written: {settings.workflows_dir / imported.name}.json and {settings.tools_config_dir / imported.name}.json. "
-        "A running service offers it at once; edit the second file to change names, texts and defaults.\n"
+        "A running service offers it at once; edit the second file to change names, texts and defaults."
     )
     return 0
 
@@ -51,11 +54,11 @@ def listing() -> int:
 
     definitions = make_definitions(settings_for())
     for tool in definitions.tools().values():
-        sys.stdout.write(f"{tool.name}  {tool.description}\n")
+        say(f"{tool.name}  {tool.description}")
     for fault in definitions.faults():
-        sys.stderr.write(f"{fault.file}, tool {fault.tool or '?'}: {fault.place or '-'}: {fault.message}\n")
+        note(f"{fault.file}, tool {fault.tool or '?'}: {fault.place or '-'}: {fault.message}")
     if not definitions.tools() and not definitions.faults():
-        sys.stdout.write("There are no workflow tools yet. Make one with: atelier workflow import FILE\n")
+        say(f"There are no workflow tools yet. Make one with: {program()} workflow import FILE")
     return 1 if definitions.faults() else 0
 
 
@@ -65,8 +68,8 @@ def _show(imported: Imported) -> None:
         value = "required" if field.get("required") else str(field.get("default", field.get("generator", "")))
         node = field["mapping"]["node"]
         table.add_row(field["name"], field["type"], value[:60], f"{imported.workflow[node]['class_type']} ({node})")
-    console = Console(stderr=True)
-    console.print(f"{imported.name}: {len(imported.workflow)} nodes", highlight=False)
+    console = make_console(stderr=True)
+    console.print(f"{imported.name}: {len(imported.workflow)} nodes")
     console.print(table)
 
 
@@ -77,8 +80,3 @@ async def _object_info() -> Any:
 
     async with run_tooling(settings_for()) as tooling:
         return await tooling.object_info()
-
-
-def _complain(text: str) -> int:
-    sys.stderr.write(text + "\n")
-    return 1

@@ -5,6 +5,7 @@ from html import escape
 
 from app import __version__
 from app.core.domain.conversation import Conversation
+from app.core.domain.program import program
 
 _STYLE = """
 :root { color-scheme: light dark; --accent: #b4532a; --line: color-mix(in srgb, currentColor 18%, transparent); }
@@ -43,7 +44,7 @@ def welcome_page(model: str, recent: Sequence[Conversation], host: str) -> str:
     """The page of somebody who is logged in: how to begin, and the newest conversations."""
     hint = (
         "<p>It answers with a built-in demonstration that does arithmetic. For a real model enter a provider's key with "
-        "<code>.venv/bin/atelier keys set mistral</code> (or openai, anthropic, gemini, …); it is used at once.</p>"
+        f"<code>{escape(program(for_clients=True))} keys set mistral</code> (or openai, anthropic, gemini, …); it is used at once.</p>"
         if model.startswith("demo@")
         else f"<p>It answers with <code>{escape(model)}</code>.</p>"
     )
@@ -59,7 +60,7 @@ def welcome_page(model: str, recent: Sequence[Conversation], host: str) -> str:
 <p role="alert">The page to talk in is not built, because Node was not there when this was set up. Install Node 20 or newer and
 say <code>make run</code> again.</p>
 <h2>Talk to it</h2>{hint}
-<pre><code>.venv/bin/atelier chat</code></pre>
+<pre><code>{escape(program(for_clients=True))} chat</code></pre>
 <p class="note">Or from a program: <code>ws://{host}/ws</code>, OpenAI's clients at <code>http://{host}/v1</code>, MCP clients at
 <code>http://{host}/mcp</code>, and the REST surface on its <a href="/docs">API page</a>.</p>
 <h2>Newest conversations</h2>{listing}""",

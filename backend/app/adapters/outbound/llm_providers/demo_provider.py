@@ -13,6 +13,7 @@ from langchain_core.tools import BaseTool
 
 from app.adapters.outbound.llm_providers.arithmetic import Operand, Result, Step, plan
 from app.core.domain.ids import new_id
+from app.core.domain.program import program
 from app.core.ports import IAnswerSink
 
 PACE = 0.012
@@ -20,14 +21,16 @@ PACE = 0.012
 
 SIGNS = {"multiply": "×", "add": "+", "subtract": "−", "divide": "÷"}
 
-INTRODUCTION = (
-    "I am Atelier's offline demonstration, not a language model: I cannot really converse. "
-    "What I can do is arithmetic, through the same tools that a real model would use. "
-    'Try "What is 12 * 34?" or "Calculate 5 * 3, then multiply that by 2".\n\n'
-    "To talk to a real model, enter a provider's key with `atelier keys set PROVIDER`, or set a variable such as "
-    "`OPENAI_API_KEY` or `MISTRAL_API_KEY` (or `OPENAI_BASE_URL` for a server of your own) in the environment or in "
-    "`.env` and start the service again."
-)
+
+def introduction() -> str:
+    """What the demonstration says when it is asked for anything but arithmetic."""
+    return (
+        "I am Atelier's offline demonstration, not a language model: I do arithmetic, with the tools that a real model "
+        'would use, and nothing else. Try "What is 12 * 34?" or "Calculate 5 * 3, then multiply that by 2".\n\n'
+        "To talk to a real model, enter a provider's key on the page (open the list of models, then "
+        f"**Providers and keys**) or in a terminal with `{program(for_clients=True)} keys set PROVIDER`, or start Ollama "
+        "on this machine and choose one of its models."
+    )
 
 
 class DemoChatModel(BaseChatModel):
@@ -84,7 +87,7 @@ def answer(messages: Sequence[BaseMessage], tool_names: frozenset[str]) -> AIMes
         (index for index in range(len(messages) - 1, -1, -1) if isinstance(messages[index], HumanMessage)), None
     )
     if start is None:
-        return _says(INTRODUCTION)
+        return _says(introduction())
     question = messages[start].text
     steps = [step for step in plan(question) if step.tool in tool_names]
     if not steps or len(steps) < len(plan(question)):
@@ -165,6 +168,6 @@ def _number(text: str) -> int | float:
 def _cannot(question: str) -> str:
     if re.search(r"\b(multiply|divide|add|subtract|times|plus|minus|calculate)\b", question.lower()):
         return (
-            "That looks like arithmetic, but I found no numbers in it that I could calculate with.\n\n" + INTRODUCTION
+            "That looks like arithmetic, but I found no numbers in it that I could calculate with.\n\n" + introduction()
         )
-    return INTRODUCTION
+    return introduction()
