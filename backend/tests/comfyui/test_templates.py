@@ -3,13 +3,16 @@
 The frontend's answers are recorded as fingerprints; `make oracle` asks the real frontend again.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from app.core.domain.workflow import DefinitionError
+from app.core.domain.node_types import SEEDS
+from app.core.domain.workflow import MEDIA_INPUTS, DefinitionError, ToolDefinition, WorkflowTool
 from app.core.services.canvas import from_canvas
-from app.core.services.workflow_check import check
+from app.core.services.workflow_check import check, leading_to, outputs_of
+from app.core.services.workflow_import import import_workflow
 from tests.comfyui.templates import RELEASES, Release, fingerprints, object_info, recorded_prompts, templates
 
 REFUSED = {
@@ -56,3 +59,34 @@ def test_templates_convert_as_in_the_frontend(release: Release, record_property:
     record_property(
         "figures", f"ComfyUI {release.comfyui}: {equal} of {len(recorded)} templates equal to the frontend's"
     )
+
+
+def test_templates_become_tools_with_their_inputs(record_property: Callable[[str, object], None]):
+    release = RELEASES[0]
+    nodes = object_info(release.comfyui)
+    found: Counter[str] = Counter()
+    there: Counter[str] = Counter()
+    for name, document in templates(release).items():
+        if name in REFUSED[release.comfyui]:
+            continue
+        imported = import_workflow("t", document, nodes)
+        tool = WorkflowTool(ToolDefinition.model_validate(imported.definition), imported.workflow)
+        fields = tool.input_schema["properties"].keys()
+        live = [imported.workflow[key] for key in leading_to(imported.workflow, outputs_of(imported.workflow, nodes))]
+        values = [(node["class_type"], key, value) for node in live for key, value in node["inputs"].items()]
+        texts = [1 for kind, key, value in values if isinstance(value, str) and is_prompt(kind, key)]
+        seeds = [1 for _, key, value in values if isinstance(value, int) and key.rpartition(".")[2] in SEEDS]
+        media = [1 for kind, key, value in values if isinstance(value, str) and MEDIA_INPUTS.get(kind) == key]
+        there += Counter(prompt=bool(texts), seed=bool(seeds), media=len(media))
+        found["prompt"] += bool(texts) and not fields.isdisjoint({"prompt", "lyrics", "tags"})
+        found["seed"] += bool(seeds) and "seed" in fields
+        found["media"] += sum(map(len, tool.media_places.values()))
+        assert texts or not imported.notice or "No prompt was found" in imported.notice
+    assert (found["seed"], found["media"]) == (there["seed"], there["media"])
+    assert found["prompt"] >= there["prompt"] - 1
+    shown = ", ".join(f"{found[kind]} of {there[kind]} {kind}" for kind in there)
+    record_property("figures", f"Parameters of ComfyUI {release.comfyui}'s templates: {shown}")
+
+
+def is_prompt(class_type: str, name: str) -> bool:
+    return class_type.startswith("PrimitiveString") or name.rpartition(".")[2] in ("prompt", "text", "lyrics", "tags")

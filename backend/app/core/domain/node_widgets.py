@@ -33,6 +33,7 @@ class Widget:
         is_kept: whether a file keeps its value in the list.
         is_sent: whether ComfyUI is sent its value.
         options: for a dynamic combo, the inputs of each option by the option's key.
+        declared: the input as the node type declares it; None where the frontend adds it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Widget:
     is_kept: bool = True
     is_sent: bool = True
     options: Mapping[Any, Fields] | None = None
+    declared: Any = None
 
 
 _FRONTEND_ONLY: Mapping[str, Mapping[str, tuple[Widget, ...]]] = {
@@ -67,16 +69,31 @@ def widget_values(class_type: str, info: Mapping[str, Any], values: Any) -> Iter
         def named(widget: Widget) -> Any:
             return by_name.get(widget.name, MISSING)
 
-        yield from _assigned(class_type, _widgets(declared, ""), named)
+        yield from _sent(_assigned(class_type, _widgets(declared, ""), named))
         return
     left = iter(_without_forced(declared, cast("list[Any]", values) if isinstance(values, list) else []))
 
     def next_kept(widget: Widget) -> Any:
         return next(left, MISSING) if widget.is_kept else MISSING
 
-    yield from _assigned(class_type, _widgets(declared, ""), next_kept)
+    yield from _sent(_assigned(class_type, _widgets(declared, ""), next_kept))
     if class_type == "CustomCombo":
         yield from ((f"option{number}", value) for number, value in enumerate(left, 1))
+
+
+def declared_widgets(class_type: str, info: Mapping[str, Any], inputs: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The widgets of a node in API format by name, each as its node type declares it."""
+
+    def given(widget: Widget) -> Any:
+        return inputs.get(widget.name, MISSING)
+
+    for widget, _ in _assigned(class_type, _widgets(info.get("input") or {}, ""), given):
+        yield widget.name, widget.declared
+
+
+def _sent(assigned: Iterator[tuple[Widget, Any]]) -> Iterator[tuple[str, Any]]:
+    """What ComfyUI is sent, by name."""
+    return ((widget.name, value) for widget, value in assigned if widget.is_sent and value is not MISSING)
 
 
 def _without_forced(declared: Fields, values: list[Any]) -> list[Any]:
@@ -94,13 +111,15 @@ def _without_forced(declared: Fields, values: list[Any]) -> list[Any]:
     return [value for value, forced in zip(values, is_forced, strict=True) if not forced]
 
 
-def _assigned(class_type: str, widgets: Iterator[Widget], take: Callable[[Widget], Any]) -> Iterator[tuple[str, Any]]:
+def _assigned(
+    class_type: str, widgets: Iterator[Widget], take: Callable[[Widget], Any]
+) -> Iterator[tuple[Widget, Any]]:
+    """The widgets with their values, those of the chosen options among them."""
     for widget in widgets:
         value = take(widget)
         if value is MISSING:
             value = widget.default
-        if widget.is_sent and value is not MISSING:
-            yield widget.name, value
+        yield widget, value
         if widget.options is not None:
             chosen = widget.options.get(value) if isinstance(value, str | int | bool) else None
             yield from _assigned(class_type, _widgets(chosen or {}, f"{widget.name}."), take)
@@ -125,9 +144,9 @@ def _widget(name: str, what: Any, kind: Any) -> Iterator[Widget]:
         offered = [cast("Fields", one) for one in options.get("options") or ()]
         first = offered[0].get("key") if offered else MISSING
         chosen = {one.get("key"): cast("Fields", one.get("inputs") or {}) for one in offered}
-        yield Widget(name, options.get("default", first), options=chosen)
+        yield Widget(name, options.get("default", first), options=chosen, declared=what)
         return
-    yield Widget(name, default_of(what, MISSING), is_kept=kind != "IMAGECOMPARE")
+    yield Widget(name, default_of(what, MISSING), is_kept=kind != "IMAGECOMPARE", declared=what)
     if has_control(name, str(kind), options):
         yield Widget("control_after_generate", is_sent=False)
 

@@ -17,6 +17,8 @@ Workflow = dict[str, dict[str, Any]]
 MAX_SEED = 2**53 - 1
 TOOL_NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 IMAGE_NODES = ("LoadImage", "LoadImageMask", "LoadImageOutput")
+MEDIA_INPUTS = {**dict.fromkeys(IMAGE_NODES, "image"), "LoadAudio": "audio", "LoadVideo": "file"}
+"""The inputs that take the name of a file, by the classes of nodes that load one."""
 
 
 class DefinitionError(ValueError):
@@ -93,7 +95,8 @@ class ToolField(_Strict):
     def generate(self, chance: random.Random) -> Any:
         """A value for a caller who gave none."""
         if self.generator == "seed":
-            return chance.randint(0, MAX_SEED)
+            low, high = self.minimum or 0, MAX_SEED if self.maximum is None else self.maximum
+            return chance.randint(int(low), int(high))
         low, high = self.minimum or 0, self.maximum or 0
         return chance.randint(int(low), int(high)) if self.type == "integer" else chance.uniform(low, high)
 
@@ -164,18 +167,28 @@ class WorkflowTool:
         return frozenset(node["class_type"] for node in self.workflow.values())
 
     @cached_property
-    def image_places(self) -> dict[str, list[tuple[str, str]]]:
-        """The parameters that are images, with the nodes that load them and the names of their inputs."""
+    def media_places(self) -> dict[str, list[tuple[str, str]]]:
+        """The parameters that are files (images, films, sounds), with the nodes that load them and the names of their inputs."""
         workflow = self.workflow
         places = {
             one.name: [
                 (path[0], path[-1])
                 for path in targets
-                if workflow[path[0]]["class_type"] in IMAGE_NODES and path[1:] == ("inputs", "image")
+                if path[1:] == ("inputs", MEDIA_INPUTS.get(workflow[path[0]]["class_type"]))
             ]
             for one, targets in self._targets
         }
         return {name: found for name, found in places.items() if found}
+
+    @cached_property
+    def image_places(self) -> dict[str, list[tuple[str, str]]]:
+        """Those of the `media_places` that are images."""
+        workflow = self.workflow
+        return {
+            name: places
+            for name, places in self.media_places.items()
+            if all(workflow[node]["class_type"] in IMAGE_NODES for node, _ in places)
+        }
 
     def fill(self, arguments: Mapping[str, Any], chance: random.Random) -> Workflow:
         """The workflow with `arguments` in it, which fit the schema; what they leave out is generated or has its default.
@@ -243,6 +256,14 @@ def _check_field(one: ToolField, place: str) -> None:
         raise DefinitionError(f"{place}.generator", "'random' needs a minimum and a maximum.")
 
 
+def _path(attribute: str, inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The steps that an attribute names; an input's own name may have dots, as those of dynamic inputs have."""
+    name = attribute.removeprefix("inputs.")
+    if "." not in attribute or name in inputs:
+        return ("inputs", name)
+    return tuple(attribute.split("."))
+
+
 def _target(mapped: Mapped, workflow: Workflow, place: str) -> tuple[str, ...]:
     """The path to what a mapping names, from the workflow on."""
     node_id = mapped.node
@@ -256,7 +277,7 @@ def _target(mapped: Mapped, workflow: Workflow, place: str) -> tuple[str, ...]:
                 f"{len(of_class)} nodes are of the class {mapped.node!r} (ids {', '.join(of_class)}): name one by its id.",
             )
         node_id = of_class[0]
-    path = tuple(mapped.attribute.split(".")) if "." in mapped.attribute else ("inputs", mapped.attribute)
+    path = _path(mapped.attribute, workflow[node_id]["inputs"])
     step: Any = workflow[node_id]
     for depth, name in enumerate(path[:-1]):
         step = cast("dict[str, Any]", step).get(name) if isinstance(step, dict) else None

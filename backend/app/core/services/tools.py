@@ -123,7 +123,7 @@ class ToolService:
         given = {**await self._own_files(user_id, tool, arguments), **(uploads or {})}
         images = [
             Upload(node, name, *given[field_name])
-            for field_name, places in tool.image_places.items()
+            for field_name, places in tool.media_places.items()
             if field_name in given
             for node, name in places
         ]
@@ -138,7 +138,7 @@ class ToolService:
             NotFound: there is no such file of this user.
         """
         found: dict[str, tuple[str, bytes]] = {}
-        for name in tool.image_places:
+        for name in tool.media_places:
             value = arguments.get(name)
             if not isinstance(value, str) or FILES not in value:
                 continue

@@ -71,6 +71,8 @@ def _show(imported: Imported) -> None:
     console = make_console(stderr=True)
     console.print(f"{imported.name}: {len(imported.workflow)} nodes")
     console.print(table)
+    if imported.notice:
+        console.print(imported.notice, highlight=False, markup=False)
 
 
 async def _object_info() -> Any:
