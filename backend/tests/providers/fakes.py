@@ -48,6 +48,7 @@ class FakeProvider:
         self.refused: list[list[str]] = []
         self.issued: set[str] = set()
         self.models: Any = {"data": [{"id": "fake-model"}]}
+        self.pages: dict[str, Any] = {}
         self.url = ""
         self.left = asyncio.Event()
         self.message = "the test says so"
@@ -77,7 +78,8 @@ class FakeProvider:
         self.replies.extend(replies)
 
     async def _list(self, request: web.Request) -> web.Response:
-        return web.json_response(self.models)
+        place = request.query.get("after_id") or request.query.get("pageToken") or ""
+        return web.json_response(self.pages.get(place, self.models))
 
     def _guarded(self, answer: Callable[..., Awaitable[Any]]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -12,6 +12,7 @@ from app.adapters.outbound.llm_providers import anthropic_provider, gemini_provi
 from app.adapters.outbound.llm_providers.content import UNSEEN_IMAGE
 from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, TimeLimits
 from app.adapters.outbound.llm_providers.errors import ReasoningRefused, SummaryRefused, for_status
+from app.adapters.outbound.llm_providers.listing import list_models
 from app.adapters.outbound.llm_providers.openai_provider import OpenAIChatModel
 from app.adapters.outbound.llm_providers.openai_stream import StreamReader
 from app.adapters.outbound.llm_providers.providers import PROVIDERS, Wire
@@ -628,6 +629,29 @@ async def test_refused_reasoning_is_left_out_and_the_turn_goes_on():
         await fake.stop()
     assert again.content == "".join(sink.said) == "Hello from openai."
     assert ["sealed" in str(sent) for sent in fake.requests] == [True, False]
+
+
+# --- Lists of models
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "gemini"])
+async def test_lists_are_read_to_their_last_page(provider: str):
+    fake = FakeProvider(provider)
+    if provider == "anthropic":
+        fake.models = {"data": [{"id": "one"}], "has_more": True, "last_id": "one"}
+        fake.pages["one"] = {"data": [{"id": "two"}], "has_more": False, "last_id": "two"}
+    else:
+        fake.models = {"models": [{"name": "models/one"}], "nextPageToken": "p 2"}
+        fake.pages["p 2"] = {"models": [{"name": "models/two"}]}
+    await fake.start()
+    pool = HttpPool()
+    row = PROVIDERS[provider]
+    try:
+        listed = await list_models(Endpoint(row, fake.url, True, KEY, pool, TimeLimits(), row.wire))
+    finally:
+        await pool.close()
+        await fake.stop()
+    assert list(listed) == ["one", "two"]
 
 
 # --- Refusals that another request can do without

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import orjson
 
+from app.adapters.outbound.llm_providers.fields import Fields, fields
 from app.core.domain.errors import (
     AtelierError,
     ContextTooLong,
@@ -49,7 +50,7 @@ def from_status(
         model=model,
         key_variable=key_variable,
         secret=secret,
-        retry_after=retry_after,
+        retry_after=retry_after or _retry_delay(body),
     )
 
 
@@ -67,20 +68,29 @@ def for_status(
     """The error for a status, and what the provider said with it: a code of its own, and a sentence."""
     reason = _said(reason, secret)
     said = f" It said: {reason}" if reason else ""
-    if status in (401, 403) or (status == 400 and "api key not valid" in reason.lower()):
+    lower = reason.lower()
+    if _is_about_the_key(status, lower):
         setting = f"Check {key_variable}" if key_variable else "Check its settings"
         return ProviderNotConfigured(f"{provider} does not accept the key (HTTP {status}). {setting} and try again.")
+    if status == 402 or code in _OUT_OF_MONEY or any(words in lower for words in _OUT_OF_MONEY_WORDS):
+        return _final(ProviderRateLimited(f"{provider}: the account is used up. Look at its plan and billing.{said}"))
+    if status in (403, 404) and (advice := _permission(lower)):
+        return ProviderRejected(f"{provider} does not allow this (HTTP {status}). {advice}{said}")
+    if status == 403:
+        return ProviderRejected(f"{provider} does not allow this request (HTTP 403).{said}")
     if status == 404 or code == "model_not_found":
         return UnknownModel(f"{provider} has no model named {model!r}. Choose another model.{said}")
-    if status == 402 or code in _OUT_OF_MONEY:
+    if "tokens per minute" in lower and status in (400, 413):  # Groq: the request alone is above the limit
         return _final(
-            ProviderRateLimited(f"The account at {provider} is used up. Look at its plan and billing there.{said}")
+            ProviderRateLimited(
+                f"{provider} takes fewer tokens per minute than this conversation has. Lower CONTEXT_TOKENS.{said}"
+            )
         )
     if status == 429:
         seconds = _seconds(retry_after)
         when = f"in {seconds:g} seconds" if seconds is not None else "in a little while"
         return ProviderRateLimited(f"{provider} is rate limited. Try again {when}.{said}", retry_after=seconds)
-    if code in _TOO_LONG or status == 413 or (status == 400 and any(words in reason for words in _TOO_LONG_WORDS)):
+    if code in _TOO_LONG or status == 413 or (status == 400 and any(words in lower for words in _TOO_LONG_WORDS)):
         return ContextTooLong(
             f"The conversation is longer than {model} takes. Lower CONTEXT_TOKENS, or begin a new conversation."
         )
@@ -114,9 +124,36 @@ _NO_SUMMARY = ("reasoning summar", "reasoning.summary")
 """OpenAI: "Your organization must be verified to generate reasoning summaries"."""
 
 
-_OUT_OF_MONEY = ("insufficient_quota", "exceeded_current_quota_error")
-_TOO_LONG = ("context_length_exceeded", "string_above_max_length")
-_TOO_LONG_WORDS = ("prompt is too long", "input token count", "maximum context length")
+def _is_about_the_key(status: int, lower: str) -> bool:
+    if status == 403:
+        return not lower or "api key" in lower or "api_key" in lower
+    return status == 401 or (status == 400 and "api key not valid" in lower)
+
+
+def _permission(lower: str) -> str:
+    """What to do where the account, and not the key, is the reason; empty where that is not said."""
+    return next((advice for words, advice in _PERMISSIONS if words in lower), "")
+
+
+_PERMISSIONS = (
+    ("must be verified", "Verify the organization in the account's settings, or choose another model."),
+    ("no endpoints found", "Choose a model that can do this, or leave out tools or images."),
+    ("country, region", "The provider does not serve this country."),
+    ("user location is not supported", "The provider does not serve this country."),
+    ("moderation", "Its moderation flagged the message: say it differently, or choose another model."),
+    ("flagged", "Its moderation flagged the message: say it differently, or choose another model."),
+)
+_OUT_OF_MONEY = (
+    *("insufficient_quota", "exceeded_current_quota_error", "billing_error", "insufficient_balance"),
+    "1113",  # BigModel: https://docs.z.ai/api-reference/api-code
+)
+_OUT_OF_MONEY_WORDS = ("credit balance is too low", "insufficient balance", "insufficient credits")
+_TOO_LONG = ("context_length_exceeded", "string_above_max_length", "1261")
+_TOO_LONG_WORDS = (
+    *("prompt is too long", "input token count", "maximum context length", "reduce the length"),
+    "exceed context limit",  # Anthropic: "input length and `max_tokens` exceed context limit"
+    "exceeded model token limit",  # Moonshot
+)
 
 
 def _final(error: AtelierError) -> AtelierError:
@@ -127,20 +164,29 @@ def _final(error: AtelierError) -> AtelierError:
 
 def in_stream(error: object, *, provider: str, model: str, key_variable: str, secret: str | None) -> AtelierError:
     """The error for an error object inside an answer that began as a success."""
-    code: Any = cast("dict[str, Any]", error).get("code") if isinstance(error, dict) else None
-    if str(code).isdigit() and 400 <= int(str(code)) < 600 and int(str(code)) not in (401, 403, 404):
-        status = int(str(code))
+    said = fields(error)
+    code = str(said.get("code") or said.get("type") or "")
+    reason = _upstream_reason(said) or _message(error)
+    status = int(code) if code.isdigit() and 400 <= int(code) < 600 else _STREAM_STATUS.get(code)
+    if status is not None and status not in (401, 403, 404):
         return for_status(
-            status,
-            None,
-            _message(cast("object", error)),
-            provider=provider,
-            model=model,
-            key_variable=key_variable,
-            secret=secret,
+            status, code, reason, provider=provider, model=model, key_variable=key_variable, secret=secret
         )
-    reason = _said(_message(cast("object", error)), secret)
-    return ProviderUnavailable(f"{provider} broke off its answer. It said: {reason or 'nothing'}")
+    return ProviderUnavailable(f"{provider} broke off its answer. It said: {_said(reason, secret) or 'nothing'}")
+
+
+_STREAM_STATUS = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "insufficient_quota": 402,
+    "billing_error": 402,
+    "context_length_exceeded": 400,
+    "invalid_prompt": 400,
+    "invalid_request_error": 400,
+    "invalid_image": 400,
+    "invalid_image_url": 400,
+}
+"""Codes in a stream that mean what an HTTP status would have meant."""
 
 
 def _said(reason: str, secret: str | None) -> str:
@@ -163,20 +209,40 @@ def _reason(body: bytes) -> tuple[str | None, str]:
         document = cast("list[Any]", document)[0]
     if not isinstance(document, dict):
         return None, ""
-    fields = cast("dict[str, Any]", document)
-    error: Any = fields.get("error") or fields
+    document = cast("Fields", document)
+    error: Any = document.get("error") or document
     if isinstance(error, str):
         return None, error
-    said = cast("dict[str, Any]", error)
+    said = cast("Fields", error)
     code = said.get("code") if isinstance(said.get("code"), str) else said.get("type")
-    reason = _message(said) or _details(said.get("detail"))
+    reason = _upstream_reason(said) or _message(said) or _details(said.get("detail")) or _details(said.get("message"))
     return (code if isinstance(code, str) else None), reason
+
+
+def _upstream_reason(error: Fields) -> str:
+    """What the provider behind OpenRouter said: it is in `metadata.raw`, as JSON or as text."""
+    raw = fields(error.get("metadata")).get("raw")
+    if not isinstance(raw, str):
+        return ""
+    _, reason = _reason(raw.encode("utf-8", "replace"))
+    return reason or raw
+
+
+def _retry_delay(body: bytes) -> str | None:
+    """The seconds in Gemini's `RetryInfo`: https://ai.google.dev/gemini-api/docs/troubleshooting"""
+    match = _RETRY_DELAY.search(body)
+    return match[1].decode() if match else None
+
+
+_RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d+(?:\.\d+)?)s"')
 
 
 def _details(detail: object) -> str:
     """What a list of faults in a request says (FastAPI's shape, which Mistral has)."""
     if isinstance(detail, str):
         return detail
+    if isinstance(detail, dict):  # Mistral puts the list of faults into `message`
+        return _details(cast("Fields", detail).get("detail"))
     if not isinstance(detail, list):
         return ""
     faults: list[Any] = [fault for fault in cast("list[Any]", detail) if isinstance(fault, dict)]

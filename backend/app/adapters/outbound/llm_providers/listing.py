@@ -1,15 +1,25 @@
 """What models a provider has, and what it says of them: the answers of its list, in whatever shape."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from datetime import date
 from typing import Any, cast
 
 import aiohttp
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
+from app.adapters.outbound.llm_providers.fields import fields
+from app.adapters.outbound.llm_providers.providers import Wire
 from app.core.domain.errors import AtelierError, KeyRefused, KeyUnchecked, ProviderNotConfigured
 
 LIST_SECONDS = 5.0
+MAX_PAGES = 50
+PAGE_SIZES = {Wire.ANTHROPIC: {"limit": "1000"}, Wire.GEMINI: {"pageSize": "1000"}}
+"""The largest pages that are given: without these Anthropic's have 20 models and Gemini's 50.
+
+https://platform.claude.com/docs/en/api/models-list, https://ai.google.dev/api/models
+"""
+
 Facts = dict[str, Any]
 
 
@@ -23,12 +33,28 @@ async def list_models(endpoint: Endpoint) -> dict[str, Facts]:
         async with asyncio.timeout(LIST_SECONDS):
             if endpoint.provider.models_path == "/api/tags":
                 return await _ollama(endpoint)
-            document = await _get(endpoint, endpoint.url + endpoint.provider.models_path)
+            return {name: facts async for name, facts in _pages(endpoint) if name}
     except TimeoutError as error:
         raise endpoint.timed_out(LIST_SECONDS) from error
     except (aiohttp.ClientError, ValueError) as error:
         raise endpoint.out_of_reach() from error
-    return {name: facts for name, facts in _entries(document) if name}
+
+
+async def _pages(endpoint: Endpoint) -> AsyncGenerator[tuple[str, Facts]]:
+    """The entries of all pages of a list; most providers have one."""
+    url = endpoint.url + endpoint.provider.models_path
+    query = PAGE_SIZES.get(endpoint.provider.wire, {})
+    for _ in range(MAX_PAGES):
+        document = await _get(endpoint, url, query)
+        for entry in _entries(document):
+            yield entry
+        page = fields(document)
+        if (token := page.get("nextPageToken")) and isinstance(token, str):
+            query = {**query, "pageToken": token}
+        elif page.get("has_more") is True and isinstance(page.get("last_id"), str):
+            query = {**query, "after_id": page["last_id"]}
+        else:
+            return
 
 
 async def check_key(endpoint: Endpoint) -> None:
@@ -62,9 +88,11 @@ async def check_key(endpoint: Endpoint) -> None:
     raise KeyUnchecked(error.message)
 
 
-async def _get(endpoint: Endpoint, url: str, **body: Any) -> Any:
+async def _get(endpoint: Endpoint, url: str, query: Mapping[str, str] | None = None, **body: Any) -> Any:
     method = "POST" if body else "GET"
-    async with endpoint.pool.session().request(method, url, headers=endpoint.headers, json=body or None) as response:
+    async with endpoint.pool.session().request(
+        method, url, params=query, headers=endpoint.headers, json=body or None
+    ) as response:
         if response.status != 200:
             raise await endpoint.refusal(response, "")
         return await response.json(content_type=None)
@@ -118,12 +146,21 @@ def _facts(entry: dict[str, Any]) -> Facts:
         "output_tokens": _first(entry, "max_completion_tokens", "outputTokenLimit"),
         "input_price": _per_million(pricing.get("prompt")),
         "output_price": _per_million(pricing.get("completion")),
+        "retires": _date(entry.get("shutdown_date") or entry.get("deprecation")),
     }
 
 
 def _first(entry: dict[str, Any], *names: str) -> int | None:
     values = (entry.get(name) for name in names)
     return next((value for value in values if isinstance(value, int) and value > 0), None)
+
+
+def _date(value: Any) -> date | None:
+    """The day that OpenAI (`shutdown_date`) and Mistral (`deprecation`) name for a model's end."""
+    try:
+        return date.fromisoformat(value[:10]) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _per_million(price: Any) -> float | None:
