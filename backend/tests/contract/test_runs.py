@@ -10,9 +10,9 @@ from app.adapters.outbound.persistence.mongo import MongoStore
 from app.adapters.outbound.persistence.skipped import SKIPPED
 from app.adapters.outbound.persistence.sqlite.store import SqliteStore
 from app.core.domain.conversation import Conversation
-from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
+from app.core.domain.errors import ConversationBusy, LeaseLost, MessageConflict, NotFound
 from app.core.domain.ids import new_id
-from app.core.domain.message import Message, MessageRole
+from app.core.domain.message import Content, Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
 from app.core.domain.time import utc_now
 from app.core.ports import Acceptance, Accepted, Lease, Place, Step, Store
@@ -31,6 +31,10 @@ async def accept(
     user: str = "ann",
     held: Lease | None = None,
     go_on_from: Place | None = None,
+    content: Content = "hi",
+    anywhere: bool | None = None,
+    keep_model: bool = False,
+    skill: str | None = None,
 ) -> Accepted:
     create = conversation if isinstance(conversation, Conversation) else None
     conversation_id = create.id if create else str(conversation)
@@ -40,12 +44,19 @@ async def accept(
         user_id=user,
         model="demo@offline",
         message_id=message_id,
-        request={"content": "hi"},
+        request={"content": content, **({"skill": skill} if skill else {})},
     )
-    message = Message(id=message_id, conversation_id=conversation_id, role=MessageRole.USER, content="hi")
+    message = Message(id=message_id, conversation_id=conversation_id, role=MessageRole.USER, content=content)
     return await store.runs.accept(
         Acceptance(
-            run=run, message=message, on_busy=on_busy, lease=held or lease(), create=create, go_on_from=go_on_from
+            run=run,
+            message=message,
+            on_busy=on_busy,
+            lease=held or lease(),
+            create=create,
+            anywhere=create is not None if anywhere is None else anywhere,
+            keep_model=keep_model,
+            go_on_from=go_on_from,
         )
     )
 
@@ -135,7 +146,7 @@ async def test_two_users_may_use_the_same_message_id(store: Store) -> None:
 async def test_a_message_id_of_the_conversation_is_not_taken_again(store: Store) -> None:
     made = await store.conversations.create(Conversation(user_id="ann"))
     await store.messages.create(Message(conversation_id=made.id, id="old", role=MessageRole.ASSISTANT, content="x"))
-    with pytest.raises(InvalidFrame):
+    with pytest.raises(MessageConflict):
         await accept(store, made.id, message_id="old")
     assert await contents(store, made.id) == [(1, "assistant", "x")]
     assert (await accept(store, made.id)).message is not None
@@ -431,3 +442,144 @@ async def test_a_run_that_its_own_process_gave_up_is_claimed_when_its_lease_has_
     assert await store.runs.claim(lease("one"), now=later, driven=[run.conversation_id]) == []
     (claimed,) = await store.runs.claim(lease("one"), now=later)
     assert (claimed.run.id, claimed.resumes) == (run.id, True)
+
+
+async def test_message_ids_count_in_their_conversation(store: Store) -> None:
+    first = (await accept(store, Conversation(user_id="ann"), message_id="m1")).run
+    other = await store.conversations.create(Conversation(user_id="ann"))
+    second = await accept(store, other.id, message_id="m1", content="something else")
+    assert (second.is_new, second.run.conversation_id) == (True, other.id)
+    assert second.run.id != first.id
+    assert await contents(store, other.id) == [(1, "user", "something else")]
+    assert await contents(store, first.conversation_id) == [(1, "user", "hi")]
+    assert (await accept(store, other.id, message_id="m1", content="something else")).run.id == second.run.id
+
+
+@pytest.mark.parametrize("state", ["running", "ended", "queued"])
+async def test_other_content_under_a_known_id_is_a_conflict(store: Store, state: str) -> None:
+    first = (await accept(store, Conversation(user_id="ann"), message_id="m1")).run
+    known = first
+    if state == "queued":
+        known = (await accept(store, first.conversation_id, message_id="m2")).run
+    if state == "ended":
+        await finish(store, first, answer(first))
+    before = await contents(store, first.conversation_id)
+    with pytest.raises(MessageConflict):
+        await accept(store, first.conversation_id, message_id=known.message_id, content="ho")
+    again = await accept(
+        store, first.conversation_id, message_id=known.message_id, content=[{"type": "text", "text": "hi"}]
+    )
+    assert (again.is_new, again.run.id) == (False, known.id)
+    assert await contents(store, first.conversation_id) == before
+
+
+async def test_without_a_conversation_an_id_means_the_one_that_has_it(store: Store) -> None:
+    made = await store.conversations.create(Conversation(user_id="ann"))
+    first = (await accept(store, made.id, message_id="m1")).run
+    again = await accept(store, Conversation(user_id="ann"), message_id="m1")
+    assert (again.is_new, again.run.id) == (False, first.id)
+    with pytest.raises(MessageConflict):
+        await accept(store, Conversation(user_id="ann"), message_id="m1", content="ho")
+    other = await store.conversations.create(Conversation(user_id="ann"))
+    await accept(store, other.id, message_id="m1")
+    with pytest.raises(MessageConflict):
+        await accept(store, Conversation(user_id="ann"), message_id="m1")
+    assert len((await store.conversations.list("ann", limit=9)).items) == 2
+
+
+async def test_a_conversation_that_exists_is_not_made_again(store: Store) -> None:
+    first = (await accept(store, Conversation(id="c", user_id="ann"), anywhere=False)).run
+    second = await accept(store, Conversation(id="c", user_id="ann"), anywhere=False)
+    assert (second.run.conversation_id, second.run.status) == ("c", RunStatus.QUEUED)
+    await finish(store, first, answer(first))
+    with pytest.raises(NotFound):
+        await accept(store, Conversation(id="c", user_id="bob"), user="bob", anywhere=False)
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_one_of_many_messages_at_once_is_accepted(store: Store, is_named: bool) -> None:
+    made = Conversation(user_id="ann")
+    if is_named:
+        await store.conversations.create(made)
+
+    async def send(content: str) -> Accepted | MessageConflict:
+        try:
+            return await accept(
+                store,
+                made.id if is_named else made.model_copy(),
+                message_id="m1",
+                content=content,
+                anywhere=not is_named,
+            )
+        except MessageConflict as conflict:
+            return conflict
+
+    outcomes = await asyncio.gather(*(send(content) for content in ("a", "b") * 4))
+    accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
+    assert len(accepted) == 4
+    assert len({outcome.run.id for outcome in accepted}) == 1
+    assert sum(outcome.is_new for outcome in accepted) == 1
+    await store.runs.promote(made.id, lease())
+    [stored] = await store.messages.get_by_conversation_id(made.id)
+    assert stored.text == "ab"[outcomes.index(accepted[0]) % 2]
+    assert len((await store.conversations.list("ann", limit=9)).items) == 1
+
+
+async def test_a_conversation_keeps_the_model_that_is_named(store: Store) -> None:
+    first = await accept(store, Conversation(user_id="ann", model="a@b"))
+    assert first.conversation.model == "a@b"
+    queued = await accept(store, first.run.conversation_id, keep_model=True)
+    assert queued.run.status is RunStatus.QUEUED
+    kept = await store.conversations.get(first.run.conversation_id, "ann")
+    assert kept is not None
+    assert kept.model == "demo@offline"
+    await store.conversations.update(kept.id, "ann", {"model": None})
+    await finish(store, first.run, answer(first.run))
+    promoted = await store.runs.promote(kept.id, lease())
+    assert promoted is not None
+    await finish(store, promoted.run, answer(promoted.run))
+    third = await accept(store, kept.id, keep_model=True, on_busy=OnBusy.REJECT, go_on_from=Place(0, None))
+    assert third.conversation.model == "demo@offline"
+    kept = await store.conversations.get(kept.id, "ann")
+    assert kept is not None
+    assert kept.model == "demo@offline"
+
+
+async def test_takeovers_are_counted_until_a_step_is_stored(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"), held=lease("p0", -1))).run
+    for number in range(1, 4):
+        [claimed] = await store.runs.claim(lease(f"p{number}", -1), now=utc_now())
+        assert (claimed.run.id, claimed.run.takeovers) == (run.id, number)
+        await store.runs.commit(Step(run=claimed.run, owner=f"p{number}"))
+    [claimed] = await store.runs.claim(lease("p4", -1), now=utc_now())
+    assert claimed.run.takeovers == 4
+    claimed.run.takeovers = 0
+    await store.runs.commit(Step(run=claimed.run, owner="p4", messages=[answer(claimed.run)]))
+    [claimed] = await store.runs.claim(lease("p5"), now=utc_now())
+    assert claimed.run.takeovers == 1
+    await finish(store, claimed.run, owner="p5")
+
+
+async def test_a_turn_keeps_its_skill_to_its_end(store: Store) -> None:
+    run = (await accept(store, Conversation(user_id="ann"), skill="painting")).run
+    queued = (await accept(store, run.conversation_id, skill="drawing")).run
+    run.status = RunStatus.WAITING
+    await store.runs.commit(Step(run=run, owner="one", messages=[answer(run)]))
+    taken = await store.runs.take(run.id, "ann", lease("two", -1))
+    assert taken is not None
+    assert taken.run.request["skill"] == "painting"
+    [claimed] = await store.runs.claim(lease("three"), now=utc_now())
+    assert claimed.run.request["skill"] == "painting"
+    await finish(store, claimed.run, owner="three")
+    promoted = await store.runs.promote(run.conversation_id, lease("one", -1))
+    assert promoted is not None
+    assert promoted.message is not None
+    assert promoted.message.metadata == {"skill": "drawing"}
+    assert (promoted.run.id, promoted.run.request["skill"]) == (queued.id, "drawing")
+    [again] = await store.runs.claim(lease("four"), now=utc_now())
+    assert again.run.request["skill"] == "drawing"
+    await finish(store, again.run, owner="four")
+    kept = await store.runs.get(queued.id, "ann")
+    assert kept is not None
+    assert kept.request.get("skill") == "drawing"
+    assert "content" not in kept.request

@@ -28,8 +28,8 @@ async def test_a_conversation_is_made_changed_and_deleted(service: Service):
         assert made.status_code == 201
         conversation = made.json()
         assert set(conversation) == {
-            "id", "title", "model", "system_prompt", "message_count", "archived", "pinned", "active_run_id", "tool_approval",
-            "created_at", "updated_at",
+            "id", "title", "model", "next_model", "system_prompt", "message_count", "archived", "pinned", "active_run_id",
+            "tool_approval", "created_at", "updated_at",
         }  # fmt: skip
         assert conversation["created_at"].endswith("Z")
         path = f"/api/conversations/{conversation['id']}"

@@ -28,6 +28,7 @@ STATUS: dict[str, int] = {
     "forbidden": 403,
     "not_found": 404,
     "conversation_busy": 409,
+    "message_conflict": 409,
     "unknown_model": 422,
     "provider_not_configured": 503,
     "key_refused": 422,
@@ -42,6 +43,7 @@ STATUS: dict[str, int] = {
     "storage_damaged": 503,
     "search_too_broad": 422,
     "rate_limited": 429,
+    "interrupted": 500,
     "internal": 500,
 }
 """The HTTP status for each error code."""

@@ -86,6 +86,12 @@ class ConversationBusy(AtelierError):
     retryable = True
 
 
+class MessageConflict(AtelierError):
+    """A message id that another message has already."""
+
+    code = "message_conflict"
+
+
 class UnknownModel(AtelierError):
     """A model name that no provider here answers to."""
 
@@ -184,6 +190,13 @@ class Internal(AtelierError):
     """A fault of this service; its log has the details under the run's id."""
 
     code = "internal"
+    retryable = True
+
+
+class Interrupted(AtelierError):
+    """The service was interrupted too often while it worked on an answer."""
+
+    code = "interrupted"
     retryable = True
 
 

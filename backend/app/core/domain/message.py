@@ -90,6 +90,16 @@ class Message(BaseModel):
         }
 
 
+def same_content(one: Content, other: Content) -> bool:
+    """Whether two messages say the same: text and a list with that text alone are one."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(content: Content) -> Content:
+    is_text = isinstance(content, str) or all(part.keys() == {"type", "text"} for part in content)
+    return text_of(content) if is_text else content
+
+
 def _is_named(call: dict[str, Any]) -> bool:
     return isinstance(call.get("name"), str) and isinstance(call.get("id"), str | None)
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.core.domain.ids import new_id
-from app.core.domain.message import Message
+from app.core.domain.message import Message, MessageRole
 from app.core.domain.time import utc_now
 
 OutlineEntry = list[Any]
@@ -78,7 +78,8 @@ class Run(BaseModel):
         input_id: the user message that is answered, where the run has none of its own (it answers one again).
         client_tools: the tools that the client that began the run can run.
         approvals: for calls by id, whether the user agreed, and why not: `{"approved": bool, "reason": str | None}`.
-        request: what is needed to begin the turn after a restart: the user message's content and options.
+        request: the options of the turn, such as its skill; and the user message's content until the message is stored.
+        takeovers: how often the run was taken over since its last stored step.
         answer_id: the id that the next assistant message will be stored under, known before it is written,
             so that a process that takes over can void what was streamed under it.
         last_seq: the number of the run's last event when it was last stored.
@@ -97,6 +98,7 @@ class Run(BaseModel):
     approvals: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     answer_id: str = Field(default_factory=new_id)
     request: dict[str, Any] = Field(default_factory=dict[str, Any])
+    takeovers: int = 0
     last_message_id: str | None = None
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
@@ -151,6 +153,22 @@ class Run(BaseModel):
 
     def _told_calls(self) -> Iterator[dict[str, Any]]:
         return (entry[2] for entry in self.outline if entry[1] == "tool_call")
+
+    @property
+    def turn_options(self) -> dict[str, Any]:
+        """The request without the content, which the stored user message has."""
+        return {key: value for key, value in self.request.items() if key != "content"}
+
+    def user_message(self) -> Message:
+        """The user message of a run that was queued, to be stored when its turn comes."""
+        return Message(
+            id=self.message_id,
+            conversation_id=self.conversation_id,
+            role=MessageRole.USER,
+            content=self.request["content"],
+            metadata={"skill": self.request["skill"]} if "skill" in self.request else {},
+            created_at=self.created_at,
+        )
 
     def enqueue(self) -> None:
         """The run is accepted, and waits behind another."""

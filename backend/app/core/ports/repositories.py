@@ -35,7 +35,9 @@ class Acceptance:
     Attributes:
         run: the run to make; its `conversation_id` names the conversation.
         message: the user message that begins it; None where one that is stored is answered again.
-        create: the conversation to make for it, or None where it must exist.
+        create: the conversation to make for it where there is none of that id; None where it must exist.
+        anywhere: no conversation was named, so the same message in any conversation of the user is the same message.
+        keep_model: whether the conversation goes on with the run's model, because the user named it.
         go_on_from: the message that the turn goes on from, where that is not the end of the active branch; a new
             branch begins there. Such a turn is not queued: `on_busy` is `reject`.
     """
@@ -45,6 +47,8 @@ class Acceptance:
     on_busy: OnBusy
     lease: Lease
     create: Conversation | None = None
+    anywhere: bool = False
+    keep_model: bool = False
     go_on_from: Place | None = None
 
 
@@ -187,10 +191,11 @@ class IRunRepository(Protocol):
     async def accept(self, acceptance: Acceptance) -> Accepted:
         """Store the user message and its run, and take the conversation's lease; or queue the run behind another.
 
-        The same message id of the same user again changes nothing and gives the first run.
+        The same message again, with the same id and content, changes nothing and gives the first run.
 
         Raises:
             NotFound: there is no such conversation for this user.
+            MessageConflict: another message has the id, in this conversation or, with `anywhere`, in any of the user's.
             ConversationBusy: it has a run, and `on_busy` is `reject`.
         """
         ...
@@ -243,6 +248,8 @@ class IRunRepository(Protocol):
         In a store that one process has to itself, the lease of any other owner counts as expired. The conversations
         `driven` are left alone: this process drives them, however late it is with renewing. A conversation that
         cannot be taken over is logged, counted and skipped.
+
+        Each takeover is counted in the run; a step that is stored with `takeovers` 0 begins the count again.
 
         Raises:
             StorageUnavailable: the store itself cannot be used now.

@@ -9,6 +9,7 @@ from app.core.domain.message import Message, MessageRole
 from app.core.domain.user import User
 from app.core.ports import IModelCatalog, Store
 from app.core.services.context import context_budget, summarised, text_tokens
+from app.core.services.model_choice import choose_model
 from app.core.services.passing import PassingTurns
 
 BLOCK = 200
@@ -61,7 +62,7 @@ class Compaction:
         old = await self._old_messages(conversation)
         if not old:
             raise InvalidFrame("There is nothing to summarise yet: only the last turn is there, and it stays as it is.")
-        name = self._catalog.check(model or conversation.model or self._catalog.default)
+        name = choose_model(self._catalog, conversation, model)
         known = conversation.summary.text if conversation.summary and summarised(conversation) else ""
         text = await self._summarise(user, name, known, old)
         summary = Summary(text=text, seq=old[-1].seq or 0)

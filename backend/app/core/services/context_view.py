@@ -8,6 +8,7 @@ from app.core.domain.message import MessageRole
 from app.core.domain.user import User
 from app.core.ports import IAgent, IModelCatalog, Store, Turn
 from app.core.services.context import context_budget, estimate_tokens, load_context, text_tokens
+from app.core.services.model_choice import choose_model
 from app.core.services.prompt import PromptService, join
 from app.core.services.run_limits import RunLimits
 
@@ -39,7 +40,7 @@ class ContextView:
             UnknownModel, ProviderNotConfigured: the model cannot be asked here.
             NotFound: there is no such skill.
         """
-        name = self._catalog.check(model or conversation.model or self._catalog.default, tools=bool(client_tools))
+        name = choose_model(self._catalog, conversation, model, tools=bool(client_tools))
         if skill is not None:
             await self._prompts.check_skill(user, skill)
         budget = context_budget(self._limits.context_tokens, self._catalog.facts(name))

@@ -4,8 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from app.core.domain.conversation import existing, title_from
-from app.core.domain.errors import AtelierError, Internal, LeaseLost, StorageUnavailable, describe
+from app.core.domain.conversation import Conversation, existing, title_from
+from app.core.domain.errors import AtelierError, Internal, Interrupted, LeaseLost, StorageUnavailable, describe
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message
 from app.core.domain.run import Run, RunStatus
@@ -15,7 +15,7 @@ from app.core.domain.user import User
 from app.core.log_context import current_run
 from app.core.ports import Accepted, IAgent, IModelCatalog, IRunLog, Lease, Store, Turn
 from app.core.services.answers import Answer, ToolResult, check_answer, tool_message
-from app.core.services.context import context_budget, load_context
+from app.core.services.context import BLOCK, context_budget, load_context
 from app.core.services.driven import Begin, Driven
 from app.core.services.prompt import PromptService, join
 from app.core.services.repair import open_calls
@@ -24,6 +24,9 @@ from app.core.services.run_limits import RunLimits
 from app.core.services.turn import CountTokens, TurnRecorder
 
 logger = logging.getLogger(__name__)
+
+MAX_TAKEOVERS = 3
+"""How often in a row a run is taken over without a step in between that was stored."""
 
 
 class RunDriver:
@@ -224,12 +227,14 @@ class RunDriver:
             if self.runs.get(run.id) is driven:
                 del self.runs[run.id]
         if recorder.queue_behind and not self._is_closing:
-            await self._promote(run.conversation_id)
+            await self.promote(run.conversation_id)
 
     async def _turn(self, driven: Driven, accepted: Accepted, begin: Begin) -> None:
         """Run the agent until the run has ended, or waits for an answer."""
         recorder, run = driven.recorder, driven.recorder.run
         conversation, newest = accepted.conversation, accepted.message
+        if begin is Begin.AFTER_A_CRASH and run.takeovers > MAX_TAKEOVERS:
+            await self._give_up(driven, conversation)
         if newest is not None and conversation.title is None:
             await self._store.conversations.update(run.conversation_id, run.user_id, {"title": title_from(newest.text)})
         while True:
@@ -260,6 +265,25 @@ class RunDriver:
                 return
             begin, newest = Begin.FRESH, None
             conversation = existing(await self._store.conversations.get(run.conversation_id, run.user_id))
+
+    async def _give_up(self, driven: Driven, conversation: Conversation) -> None:
+        """End a run whose process was lost again and again: it may be what ends the processes.
+
+        No more of the conversation is read than the end of the run needs.
+
+        Raises:
+            Interrupted: always.
+        """
+        recorder, run = driven.recorder, driven.recorder.run
+        newest = await self._store.messages.page(conversation, limit=BLOCK)
+        recorder.has_open(open_calls(newest))
+        told = await told_so_far(self._store.messages, run)
+        await recorder.resumed(told, _untold(run, newest), self._traits_of(driven))
+        driven.ready.set()
+        raise Interrupted(
+            f"The service was interrupted {run.takeovers} times while it worked on this answer, so it was given up. "
+            "Your message is kept. Try again, or ask another model."
+        )
 
     def _traits_of(self, driven: Driven) -> Callable[[str], CallTraits]:
         """What a client is told of calls of a run beside their names and arguments."""
@@ -337,7 +361,8 @@ class RunDriver:
             del run.approvals[answer.tool_call_id]
             raise
 
-    async def _promote(self, conversation_id: str) -> None:
+    async def promote(self, conversation_id: str) -> None:
+        """Begin the next run in the queue of an idle conversation."""
         try:
             accepted = await self._store.runs.promote(conversation_id, self.lease())
         except StorageUnavailable as error:

@@ -24,6 +24,7 @@ from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import RunState, RunStatus
 from app.core.domain.user import User
 from app.core.ports import ConversationPage, IModelCatalog, Place, Store
+from app.core.services.model_choice import next_model
 
 EXPORT_FORMAT = "atelier.conversation/1"
 MAX_IMPORT_MESSAGES = 10_000
@@ -82,6 +83,10 @@ class HistoryService:
             NotFound: the user has no such conversation.
         """
         return existing(await self._store.conversations.get(conversation_id, user.id))
+
+    def next_model(self, conversation: Conversation) -> str:
+        """The model that answers next in a conversation, where the message names none."""
+        return next_model(self._catalog, conversation)
 
     async def list(
         self, user: User, *, limit: int, cursor: str | None, q: str | None, archived: bool | None

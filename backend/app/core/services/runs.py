@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from app.core.domain.errors import (
 )
 from app.core.domain.event import RunEvent
 from app.core.domain.ids import new_id
-from app.core.domain.message import Content, Message, MessageRole, text_of
+from app.core.domain.message import Content, Message, MessageRole, same_content, text_of
 from app.core.domain.run import OnBusy, Run, RunStatus
 from app.core.domain.user import User
 from app.core.ports import (
@@ -35,6 +36,7 @@ from app.core.services.answers import Answer, as_command, check_answer, from_com
 from app.core.services.context import BLOCK
 from app.core.services.driver import RunDriver
 from app.core.services.listeners import Listeners
+from app.core.services.model_choice import choose_model
 from app.core.services.prompt import PromptService
 from app.core.services.repair import open_calls
 from app.core.services.run_limits import RunLimits
@@ -43,6 +45,7 @@ from app.core.services.turn import CountTokens
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
+_UNNAMED = uuid.UUID("5b0c8f0e-6f8e-5a58-9a55-2f7e0f6f3c1d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +118,12 @@ class RunService:
     async def send(self, user: User, send: Send) -> Run:
         """Store a user message and begin its turn, or queue it; once this returns it cannot be lost.
 
-        The run's `accepted` event is in the log by then. The same `message_id` again gives the first run.
+        The run's `accepted` event is in the log by then. The same message under the same `message_id` again gives the
+        first run. The conversation goes on with the model, where one is named.
 
         Raises:
             EmptyInput, UnknownModel, ProviderNotConfigured, NotFound, ConversationBusy, RateLimited, StorageUnavailable.
+            MessageConflict: another message has the id.
         """
         self._check_input(send.content)
         if send.skill is not None:
@@ -126,11 +131,11 @@ class RunService:
         known = await self._known(user, send)
         if known and known.active_run_id and not self._driver.has_room_to_wait:
             raise RateLimited("As many messages wait for their turn as the service can hold. Try again in a moment.")
-        model = self._model(known, send.model, send.client_tools)
+        model = choose_model(self._catalog, known, send.model, tools=bool(send.client_tools))
         fresh = None
         if known is None:
-            made_id = send.conversation_id or new_id()
-            fresh = Conversation(id=made_id, user_id=user.id, title=title_from(text_of(send.content)))
+            title = title_from(text_of(send.content))
+            fresh = Conversation(id=_id_of_new(user, send), user_id=user.id, title=title, model=send.model)
         conversation_id = known.id if known else fresh.id if fresh else ""
         message = Message(
             id=send.message_id or new_id(),
@@ -148,13 +153,24 @@ class RunService:
             client_tools=list(dict.fromkeys(send.client_tools)),
         )
         accepted = await self._store.runs.accept(
-            Acceptance(run=run, message=message, on_busy=send.on_busy, lease=self._driver.lease(), create=fresh)
+            Acceptance(
+                run=run,
+                message=message,
+                on_busy=send.on_busy,
+                lease=self._driver.lease(),
+                create=fresh,
+                anywhere=send.conversation_id is None,
+                keep_model=send.model is not None,
+            )
         )
         if accepted.is_new:
             self._driver.begin(accepted)
             active = accepted.conversation.active_run_id
             if send.on_busy is OnBusy.INTERRUPT and accepted.run.status is RunStatus.QUEUED and active:
                 await self.cancel(user, active)
+        elif accepted.run.status is RunStatus.QUEUED and accepted.conversation.active_run_id is None:
+            # Two of the same came at once, and the one that was refused held the place of the one that waits.
+            await self._driver.promote(accepted.run.conversation_id)
         return accepted.run
 
     async def edit(
@@ -168,12 +184,16 @@ class RunService:
     ) -> Run:
         """Put `content` in the place of a user message as a new branch, and answer it.
 
+        The same edit again, while it is being answered, gives the run that answers it.
+
         Raises:
             NotFound, InvalidFrame: there is no such user message.
             EmptyInput, UnknownModel, ProviderNotConfigured, ConversationBusy, RateLimited, StorageUnavailable.
         """
         self._check_input(content)
         conversation, old = await self._message(user, conversation_id, message_id, MessageRole.USER)
+        if (running := await self._same_edit(conversation, old, content)) is not None:
+            return running
         parent = (await self._store.messages.get_many(conversation.id, [old.parent_id])) if old.parent_id else []
         head = Place(parent[0].seq or 0, parent[0].id) if parent else Place(0, None)
         metadata = _skill(old)
@@ -181,12 +201,12 @@ class RunService:
         run = Run(
             conversation_id=conversation.id,
             user_id=user.id,
-            model=self._model(conversation, model, client_tools),
+            model=choose_model(self._catalog, conversation, model, tools=bool(client_tools)),
             message_id=message.id,
             request={"content": content, **metadata},
             client_tools=list(dict.fromkeys(client_tools)),
         )
-        return await self._branch(run, message, head)
+        return await self._branch(run, message, head, keep_model=model is not None)
 
     async def regenerate(
         self,
@@ -235,13 +255,13 @@ class RunService:
         run = Run(
             conversation_id=conversation.id,
             user_id=user.id,
-            model=self._model(conversation, model, client_tools),
+            model=choose_model(self._catalog, conversation, model, tools=bool(client_tools)),
             message_id=new_id(),
             input_id=asked.id,
             request=_skill(asked),
             client_tools=list(dict.fromkeys(client_tools)),
         )
-        return await self._branch(run, None, Place(asked.seq or 0, asked.id))
+        return await self._branch(run, None, Place(asked.seq or 0, asked.id), keep_model=model is not None)
 
     async def answer(self, user: User, run_id: str, answer: Answer) -> Run:
         """Take an answer to an open call of a run: a tool's result from the client, or the user's approval.
@@ -372,10 +392,26 @@ class RunService:
             await self.cancel(user, run_id)
             await self.wait(user, run_id)
 
-    async def _branch(self, run: Run, message: Message | None, head: Place) -> Run:
+    async def _same_edit(self, conversation: Conversation, old: Message, content: Content) -> Run | None:
+        """The run that answers this very edit of a message now: a client that lost its connection sends it again."""
+        if conversation.active_run_id is None:
+            return None
+        run = await self._store.runs.get(conversation.active_run_id, conversation.user_id)
+        asked = await self._store.messages.get_many(conversation.id, [run.user_message_id]) if run is not None else []
+        is_same = any(m.parent_id == old.parent_id and same_content(m.content, content) for m in asked)
+        return run if is_same else None
+
+    async def _branch(self, run: Run, message: Message | None, head: Place, *, keep_model: bool) -> Run:
         """Begin a turn behind `head`, where a new branch begins."""
         accepted = await self._store.runs.accept(
-            Acceptance(run=run, message=message, on_busy=OnBusy.REJECT, lease=self._driver.lease(), go_on_from=head)
+            Acceptance(
+                run=run,
+                message=message,
+                on_busy=OnBusy.REJECT,
+                lease=self._driver.lease(),
+                go_on_from=head,
+                keep_model=keep_model,
+            )
         )
         self._driver.begin(accepted)
         return accepted.run
@@ -417,11 +453,6 @@ class RunService:
         if not self._driver.has_room:
             raise RateLimited("The service is busy with as many answers as it can give at once. Try again in a moment.")
 
-    def _model(self, conversation: Conversation | None, named: str | None, client_tools: Sequence[str]) -> str:
-        """The model of a turn: the one that was named, else the conversation's, else the default."""
-        model = named or (conversation.model if conversation else None) or self._catalog.default
-        return self._catalog.check(model, tools=bool(client_tools))
-
     async def _known(self, user: User, send: Send) -> Conversation | None:
         """The conversation that a message is for; None where it is to be made."""
         if send.conversation_id is None:
@@ -459,6 +490,16 @@ class RunService:
 
     async def _conversation(self, user: User, conversation_id: str) -> Conversation:
         return existing(await self._store.conversations.get(conversation_id, user.id))
+
+
+def _id_of_new(user: User, send: Send) -> str:
+    """The id of the conversation that a message makes.
+
+    Where only the message has an id, the same message sent twice at once makes the same conversation.
+    """
+    if send.conversation_id is None and send.message_id is not None:
+        return str(uuid.uuid5(_UNNAMED, f"{user.id}/{send.message_id}"))
+    return send.conversation_id or new_id()
 
 
 def _skill(message: Message) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from app.core.services.replay import outline, tool_result_fields
 
 logger = logging.getLogger(__name__)
 
-_OF_THE_ANSWER = ("answer_id", "last_message_id", "finish_reason", "usage")
+_OF_THE_STEP = ("answer_id", "last_message_id", "finish_reason", "usage", "takeovers")
 _ON_THE_SERVER = CallTraits()
 CANCELLED_CALL = "The user stopped the run before this tool had a result."
 FAILED_CALL = "The run failed before this tool had a result."
@@ -142,7 +142,7 @@ class TurnRecorder:
             for message in untold:
                 self._tell_stored(message, traits)
 
-        await self._commit((), tell)
+        await self._commit((), tell, is_step=False)
 
     def _tell_stored(self, message: Message, traits: Callable[[str], CallTraits]) -> None:
         """Tell of a message that was stored by a process that died before it could write down that it was."""
@@ -345,10 +345,15 @@ class TurnRecorder:
         await self._commit(messages, tell)
 
     async def _commit(
-        self, messages: Sequence[Message], tell: Callable[[], None], stored: Callable[[], None] | None = None
+        self,
+        messages: Sequence[Message],
+        tell: Callable[[], None],
+        stored: Callable[[], None] | None = None,
+        *,
+        is_step: bool = True,
     ) -> None:
         """Store a step and tell of it. A cancellation waits until both are done: a step is never half told."""
-        writing = asyncio.ensure_future(self._store_and_tell(messages, tell, stored))
+        writing = asyncio.ensure_future(self._store_and_tell(messages, tell, stored, is_step=is_step))
         try:
             await asyncio.shield(writing)
         except asyncio.CancelledError:
@@ -356,9 +361,16 @@ class TurnRecorder:
             raise
 
     async def _store_and_tell(
-        self, messages: Sequence[Message], tell: Callable[[], None], stored: Callable[[], None] | None
+        self,
+        messages: Sequence[Message],
+        tell: Callable[[], None],
+        stored: Callable[[], None] | None,
+        *,
+        is_step: bool,
     ) -> None:
         """Number the events of a step, store them in outline with its messages, and only then let them out.
+
+        A step shows that the run makes progress, so its takeovers are counted from 0 again; the reset of a takeover is none.
 
         Events that others emit meanwhile wait behind them, so that numbers leave in order. Where the store does
         not take the step, its events were never there.
@@ -366,13 +378,14 @@ class TurnRecorder:
         async with self._storing:
             run = self.run
             before, length = self._seq, len(run.outline)
-            kept = {name: getattr(run, name) for name in _OF_THE_ANSWER}
+            kept = {name: getattr(run, name) for name in _OF_THE_STEP}
             held = self._held = []
             of_step = 0
             try:
                 tell()
                 of_step = len(held)
                 run.last_seq = self._seq
+                run.takeovers = 0 if is_step else run.takeovers
                 await self._store(Step(run=run, owner=self._owner, messages=messages))
             except BaseException:
                 self._held = None

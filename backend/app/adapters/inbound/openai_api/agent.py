@@ -20,6 +20,7 @@ _ROLES = {
     "developer": MessageRole.SYSTEM,
     "assistant": MessageRole.ASSISTANT,
 }
+_ID = "1 to 64 characters of A-Z, a-z, 0-9, '_' and '-'."
 _FIXED = ("tools", "tool_choice", "response_format", "functions")
 Batches = AsyncGenerator[list[RunEvent]]
 
@@ -146,10 +147,14 @@ async def _turn(request: Request, user: User, atelier: Services) -> Batches:
         history = [_message(message, f"messages[{number}]") for number, message in enumerate(request["messages"])]
         return atelier.passing.run(user, atelier.catalog.check(model or atelier.catalog.default), history)
     if not isinstance(conversation_id, str) or not is_client_id(conversation_id):
-        raise InvalidParameter("metadata.conversation_id", "1 to 64 characters of A-Z, a-z, 0-9, '_' and '-'.")
+        raise InvalidParameter("metadata.conversation_id", _ID)
+    message_id = metadata.get("message_id")
+    if message_id is not None and not (isinstance(message_id, str) and is_client_id(message_id)):
+        raise InvalidParameter("metadata.message_id", _ID)
     content = _message(last, "messages[-1]").content
     run = await atelier.runs.send(
-        user, Send(content=content, conversation_id=conversation_id, model=model, create=True)
+        user,
+        Send(content=content, conversation_id=conversation_id, message_id=message_id, model=model, create=True),
     )
     return atelier.runs.stream(user, run.id)
 

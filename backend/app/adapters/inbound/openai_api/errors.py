@@ -19,6 +19,7 @@ _KINDS: dict[str, tuple[int, str, str | None]] = {
     "not_found": (404, "invalid_request_error", None),
     "unknown_model": (404, "invalid_request_error", "model_not_found"),
     "conversation_busy": (409, "invalid_request_error", None),
+    "message_conflict": (409, "invalid_request_error", None),
     "provider_rate_limited": (429, "rate_limit_error", "rate_limit_exceeded"),
     "rate_limited": (429, "rate_limit_error", "rate_limit_exceeded"),
     "provider_unavailable": (502, "api_error", None),

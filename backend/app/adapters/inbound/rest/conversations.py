@@ -1,7 +1,7 @@
 """Conversations: make, list, search, change, delete, export and import."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
@@ -18,7 +18,7 @@ from app.adapters.inbound.rest.schemas import (
     NewConversation,
     Problem,
 )
-from app.adapters.inbound.rest.services import Atelier, Me
+from app.adapters.inbound.rest.services import Atelier, Me, Services
 from app.core.domain.conversation import Conversation
 
 router = APIRouter(
@@ -34,7 +34,7 @@ Limit = Annotated[int, Query(ge=1, le=200, description="How many at the most.")]
 async def create(body: NewConversation, user: Me, atelier: Atelier) -> Response:
     """An empty conversation. Sending a message without a conversation makes one too."""
     made = await atelier.history.create(user, title=body.title, model=body.model, system_prompt=body.system_prompt)
-    return Json(made.to_wire(), status_code=201)
+    return Json(_out(made, atelier), status_code=201)
 
 
 @router.get("", response_model=ConversationList, summary="List and search conversations")
@@ -50,7 +50,7 @@ async def list_conversations(
 ) -> Response:
     """Newest activity first."""
     found = await atelier.history.list(user, limit=limit, cursor=cursor, q=q, archived=archived)
-    return page([conversation.to_wire() for conversation in found.items], found.next_cursor)
+    return page([_out(conversation, atelier) for conversation in found.items], found.next_cursor)
 
 
 @router.post(
@@ -67,26 +67,26 @@ async def import_conversation(body: Import, user: Me, atelier: Atelier) -> Respo
         head["title"] = body.title
     messages = [message.model_dump(exclude_unset=True) for message in body.messages]
     stored = await atelier.history.import_conversation(user, head, messages, body.workflow)
-    return Json(stored.to_wire(), status_code=201)
+    return Json(_out(stored, atelier), status_code=201)
 
 
 @router.get("/{conversation_id}", response_model=ConversationOut, summary="One conversation")
 async def get(conversation_id: ClientId, user: Me, atelier: Atelier) -> Response:
     """The conversation as it is now."""
-    return Json((await atelier.history.get(user, conversation_id)).to_wire())
+    return Json(_out(await atelier.history.get(user, conversation_id), atelier))
 
 
 @router.patch("/{conversation_id}", response_model=ConversationOut, summary="Change a conversation")
 async def update(conversation_id: ClientId, body: ConversationChanges, user: Me, atelier: Atelier) -> Response:
     """Title, model, system prompt, archived, pinned; what is left out stays."""
     changes = body.model_dump(exclude_unset=True)
-    return Json((await atelier.history.update(user, conversation_id, changes)).to_wire())
+    return Json(_out(await atelier.history.update(user, conversation_id, changes), atelier))
 
 
 @router.put("/{conversation_id}/head", response_model=ConversationOut, summary="Switch the active branch")
 async def move(conversation_id: ClientId, body: Head, user: Me, atelier: Atelier) -> Response:
     """The newest branch that goes through the message becomes the active one. Nothing is lost: switch back at any time."""
-    return Json((await atelier.history.switch(user, conversation_id, body.message_id)).to_wire())
+    return Json(_out(await atelier.history.switch(user, conversation_id, body.message_id), atelier))
 
 
 @router.delete("/{conversation_id}", status_code=204, summary="Delete a conversation")
@@ -113,6 +113,11 @@ async def export(
         body, media_type, ending = atelier.history.export_markdown(conversation), "text/markdown; charset=utf-8", "md"
     headers = {"Content-Disposition": f'attachment; filename="{_file_name(conversation)}.{ending}"'}
     return StreamingResponse(body, headers=headers, media_type=media_type)
+
+
+def _out(conversation: Conversation, atelier: Services) -> dict[str, Any]:
+    """A conversation with the model that answers in it next."""
+    return {**conversation.to_wire(), "next_model": atelier.history.next_model(conversation)}
 
 
 def _file_name(conversation: Conversation) -> str:

@@ -27,6 +27,7 @@ _CONVERSATION: JsonDict = {
     "id": "0199f3a0-7c1e-7a3b-8a4e-2f6d1c9b7e55",
     "title": "What is 12 * 34?",
     "model": None,
+    "next_model": "demo@offline",
     "system_prompt": None,
     "message_count": 4,
     "archived": False,
@@ -59,7 +60,8 @@ class ConversationOut(BaseModel):
 
     id: str
     title: str | None
-    model: str | None
+    model: str | None = Field(description="The model that a turn or a change named last; null for the default.")
+    next_model: str = Field(description="The model that answers next, where the message names none.")
     system_prompt: str | None
     message_count: int
     archived: bool

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from app.adapters.outbound.persistence.conflicts import check_same, in_several_conversations, without_a_run
 from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor
 from app.adapters.outbound.persistence.skipped import Skipped
 from app.core.domain.conversation import Conversation, Summary, clip_spans, go_on_from
-from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
+from app.core.domain.errors import ConversationBusy, LeaseLost, NotFound
 from app.core.domain.graph import WorkflowDocument
 from app.core.domain.ids import new_id
-from app.core.domain.message import Message, MessageRole
+from app.core.domain.message import Message
 from app.core.domain.run import OnBusy, Run, RunState, RunStatus
 from app.core.domain.search import words_in, words_to_search
 from app.core.domain.skill import Skill
@@ -224,15 +225,15 @@ class _Runs:
 
     async def accept(self, acceptance: Acceptance) -> Accepted:
         store, run, message = self._store, acceptance.run, acceptance.message
-        for earlier in store.all_runs.values():
-            if (earlier.user_id, earlier.message_id) == (run.user_id, run.message_id):
-                conversation = store.records[earlier.conversation_id].conversation
-                return Accepted(earlier.model_copy(deep=True), conversation.model_copy(deep=True), is_new=False)
+        if (first := self._earlier(acceptance)) is not None:
+            return first
         record = self._record_for(acceptance)
         if (record.conversation.active_run_id or record.queue) and acceptance.on_busy is OnBusy.REJECT:
             raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
         if run.message_id in record.seqs:
-            raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
+            raise without_a_run()
+        if acceptance.keep_model:
+            record.conversation.model = run.model
         if acceptance.go_on_from is not None:
             record.go_on(acceptance.go_on_from)
         if message is None:
@@ -249,11 +250,28 @@ class _Runs:
             return promoted
         return Accepted(run, record.conversation.model_copy(deep=True))
 
+    def _earlier(self, acceptance: Acceptance) -> Accepted | None:
+        """The run that the same message began before, if there is one."""
+        run = acceptance.run
+        found = [
+            earlier
+            for earlier in self._store.all_runs.values()
+            if (earlier.user_id, earlier.message_id) == (run.user_id, run.message_id)
+            and (acceptance.anywhere or earlier.conversation_id == run.conversation_id)
+        ]
+        if not found:
+            return None
+        if len(found) > 1:
+            raise in_several_conversations()
+        [first] = found
+        record = self._store.records[first.conversation_id]
+        seq = record.seqs.get(run.message_id)
+        check_same(acceptance, first.request.get("content") if seq is None else record.messages[seq].content)
+        return Accepted(first.model_copy(deep=True), record.conversation.model_copy(deep=True), is_new=False)
+
     def _record_for(self, acceptance: Acceptance) -> _Record:
         records = self._store.records
-        if acceptance.create is not None:
-            if acceptance.create.id in records:
-                raise NotFound("There is no such conversation.")
+        if acceptance.create is not None and acceptance.create.id not in records:
             records[acceptance.create.id] = _Record(acceptance.create.model_copy(deep=True))
         record = self._store.record(acceptance.run.conversation_id, acceptance.run.user_id)
         if record is None:
@@ -268,17 +286,12 @@ class _Runs:
         conversation = record.conversation
         for entry in sorted(record.queue):
             run = self._store.all_runs[entry[2]]
-            message = Message(
-                id=run.message_id,
-                conversation_id=conversation.id,
-                role=MessageRole.USER,
-                content=run.request["content"],
-                created_at=run.created_at,
-            )
+            message = run.user_message()
             record.queue.remove(entry)
             conversation.message_count += record.append(message)
             if run.status is RunStatus.CANCELLED:
                 continue
+            run.request = run.turn_options
             run.begin(message)
             conversation.active_run_id, record.lease = run.id, lease
             return Accepted(run.model_copy(deep=True), conversation.model_copy(deep=True), message)
@@ -356,6 +369,7 @@ class _Runs:
         if held is None or is_ours or conversation.id in driven:
             return None
         run = self._store.all_runs[conversation.active_run_id]
+        run.takeovers += 1
         record.lease = lease
         return Accepted(run.model_copy(deep=True), conversation.model_copy(deep=True), resumes=True)
 

@@ -8,12 +8,16 @@ from typing import Any, ParamSpec, TypeVar
 from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
+from app.adapters.outbound.persistence.rows import load
 from app.core.domain.errors import StorageUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Document = dict[str, Any]
+
+_BY_USER = [("user_id", ASCENDING), ("message_id", ASCENDING)]
+_INDEX_NOT_FOUND = 27
 
 
 class Collections:
@@ -32,7 +36,8 @@ class Collections:
         await self.conversations.create_index([("user_id", ASCENDING), ("activity", DESCENDING)])
         await self.conversations.create_index([("active_run.expires_at", ASCENDING)], sparse=True)
         await self.messages.create_index([("conversation_id", ASCENDING), ("id", ASCENDING)], unique=True)
-        await self.runs.create_index([("user_id", ASCENDING), ("message_id", ASCENDING)], unique=True)
+        await self._leave_ids_of_users()
+        await self.runs.create_index(_BY_USER)
         await self.runs.create_index([("conversation_id", ASCENDING), ("message_id", ASCENDING)], unique=True)
         await self.runs.create_index([("conversation_id", ASCENDING), ("input_id", ASCENDING)])
         await self.runs.create_index([("conversation_id", ASCENDING), ("place_in_queue", ASCENDING)])
@@ -40,6 +45,25 @@ class Collections:
         await self.skills.create_index([("user_id", ASCENDING), ("slug", ASCENDING)])
         place = ("user_id", "day", "model", "conversation_id")
         await self.usage.create_index([(name, ASCENDING) for name in place], unique=True)
+
+    async def _leave_ids_of_users(self) -> None:
+        """Upgrade a database in which message ids counted in all conversations of a user.
+
+        The old index goes last: where this is interrupted, the next start does it again.
+        """
+        indexes = (await self.runs.index_information()).items()
+        old_index = next((name for name, index in indexes if index.get("unique") and index["key"] == _BY_USER), None)
+        if old_index is None:
+            return
+        old = self.runs.find({"options": {"$ne": None}, "input_id": {"$exists": False}}, {"options": 1})
+        for document in await old.to_list(None):
+            input_id = load(document["options"]).get("input_id")
+            await self.runs.update_one({"_id": document["_id"]}, {"$set": {"input_id": input_id}})
+        try:
+            await self.runs.drop_index(old_index)
+        except OperationFailure as error:
+            if error.code != _INDEX_NOT_FOUND:  # another server that starts now was faster
+                raise
 
 
 def guarded(method: Callable[P, Awaitable[T]]) -> "Callable[P, CoroutineType[Any, Any, T]]":

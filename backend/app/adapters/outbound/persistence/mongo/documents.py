@@ -133,7 +133,7 @@ def to_message(document: Document) -> Message:
 
 
 def from_run(run: Run, place_in_queue: int | None, fence: str | None = None) -> Document:
-    """The document of a new run. What it was asked is kept until its first step is stored.
+    """The document of a new run. What it was asked is kept until its first step is stored, its options longer.
 
     `fence` is the token of the lease that the run is driven under; only its holder may change the run.
     """
@@ -162,11 +162,17 @@ def run_changes(run: Run) -> Document:
         "usage": dump(run.usage) if run.usage else None,
         "error": dump(run.error) if run.error else None,
         "last_seq": run.last_seq,
+        "takeovers": run.takeovers,
         "outline": dump(run.outline),
         "options": dump_options(run),
         "started_at": None if run.started_at is None else to_micros(run.started_at),
         "ended_at": None if run.ended_at is None else to_micros(run.ended_at),
     }
+
+
+def begun_request(run: Run) -> Document:
+    """What is kept of the request of a run once its user message is stored: a request with content says that it may not be."""
+    return {"request": dump(run.turn_options)}
 
 
 def to_run(document: Document) -> Run:
@@ -185,6 +191,7 @@ def to_run(document: Document) -> Run:
         answer_id=document["answer_id"],
         **load_options(document["options"]),
         request=load(document.get("request")) or {},
+        takeovers=document.get("takeovers", 0),
         last_message_id=document["last_message_id"],
         finish_reason=document["finish_reason"],
         usage=load(document["usage"]),

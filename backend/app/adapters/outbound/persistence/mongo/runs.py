@@ -19,11 +19,13 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import AutoReconnect, BulkWriteError, ConnectionFailure, DuplicateKeyError, PyMongoError
 
+from app.adapters.outbound.persistence.conflicts import check_same, in_several_conversations, without_a_run
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
     LAST_PLACE,
     NOBODY,
     RUN_STATE,
+    begun_request,
     branch_changes,
     from_conversation,
     from_lease,
@@ -41,8 +43,8 @@ from app.adapters.outbound.persistence.mongo.documents import (
 from app.adapters.outbound.persistence.mongo.messages import insert, stored
 from app.adapters.outbound.persistence.skipped import Skipped
 from app.core.domain.conversation import clip_spans
-from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound, StorageUnavailable
-from app.core.domain.message import Message, MessageRole
+from app.core.domain.errors import ConversationBusy, LeaseLost, NotFound, StorageUnavailable
+from app.core.domain.message import Message
 from app.core.domain.run import OnBusy, Run, RunState, RunStatus
 from app.core.domain.time import to_micros
 from app.core.ports import Acceptance, Accepted, Lease, Place, Step
@@ -70,11 +72,11 @@ class MongoRuns:
     async def accept(self, acceptance: Acceptance) -> Accepted:
         run, lease = acceptance.run, from_lease(acceptance.run.id, acceptance.lease)
         earlier, waiting = await asyncio.gather(
-            self._earlier(run),
+            self._earlier(acceptance),
             self._next_in_queue(run.conversation_id),
         )
         if earlier is not None:
-            return await self._again(to_run(earlier))
+            return earlier
         if waiting is not None:
             before = None
         elif acceptance.go_on_from is not None:
@@ -89,10 +91,10 @@ class MongoRuns:
             # The same message came twice at the same moment, and the other one was first.
             if before is not None:
                 await self._release(run.conversation_id, lease)
-            first = await self._earlier(run)
+            first = await self._earlier(acceptance)
             if first is None:
                 raise _too_slow() from error
-            return await self._again(to_run(first))
+            return first
 
     @guarded
     async def promote(self, conversation_id: str, lease: Lease) -> Accepted | None:
@@ -148,7 +150,7 @@ class MongoRuns:
             await self._collections.conversations.update_one(held, {"$set": tip})
             await self._read_places(step.messages)
         written = await self._collections.runs.update_one(
-            {"_id": run.id, "fence": _fence_of(before)}, {"$set": run_changes(run), "$unset": {"request": ""}}
+            {"_id": run.id, "fence": _fence_of(before)}, {"$set": {**run_changes(run), **begun_request(run)}}
         )
         if not written.matched_count:
             raise LeaseLost("The run belongs to another process now.")
@@ -275,9 +277,21 @@ class MongoRuns:
             raise NotFound("There is no such conversation.")
         return Accepted(run, to_conversation(conversation), is_new=False)
 
-    async def _earlier(self, run: Run) -> Document | None:
-        """The run that the same message of the same user began before."""
-        return await self._collections.runs.find_one({"user_id": run.user_id, "message_id": run.message_id})
+    async def _earlier(self, acceptance: Acceptance) -> Accepted | None:
+        """The run that the same message began before, if there is one."""
+        run = acceptance.run
+        wanted = {"user_id": run.user_id, "message_id": run.message_id}
+        if not acceptance.anywhere:
+            wanted["conversation_id"] = run.conversation_id
+        found = await self._collections.runs.find(wanted).limit(2).to_list(2)
+        if not found:
+            return None
+        if len(found) > 1:
+            raise in_several_conversations()
+        first = to_run(found[0])
+        known = await stored(self._collections, first.conversation_id, [run.message_id])
+        check_same(acceptance, known[0].content if known else first.request.get("content"))
+        return await self._again(first)
 
     async def _take(self, acceptance: Acceptance, active: Document) -> Document | None:
         """Take the lease of an idle conversation and a place for the user message; the conversation before that.
@@ -289,13 +303,11 @@ class MongoRuns:
             document = from_conversation(acceptance.create)
             begun = {**document, "active_run": active, "head_message_id": run.message_id}
             begun |= {"last_seq": 1, "message_count": 1}
-            try:
+            with suppress(DuplicateKeyError):
                 await self._collections.conversations.insert_one(begun)
-            except DuplicateKeyError as error:
-                raise NotFound("There is no such conversation.") from error
-            return document
+                return document
         mine = {"_id": run.conversation_id, "user_id": run.user_id}
-        changes = {"active_run": active, "head_message_id": run.message_id, **touched(run.conversation_id)}
+        changes = {"active_run": active, "head_message_id": run.message_id, **_kept(acceptance)}
         before = await self._collections.conversations.find_one_and_update(
             {**mine, "active_run": None},
             {"$set": changes, "$inc": {"last_seq": 1, "message_count": 1}},
@@ -314,7 +326,7 @@ class MongoRuns:
             if found["active_run"] is not None:
                 return None
             branch = branch_changes(to_conversation(found), head)
-            changes = {**branch, "active_run": active, **touched(run.conversation_id)}
+            changes = {**branch, "active_run": active, **_kept(acceptance)}
             if message is not None:
                 changes["head_message_id"] = message.id
             taken = await self._collections.conversations.find_one_and_update(
@@ -333,6 +345,7 @@ class MongoRuns:
         await self._collections.runs.insert_one(from_run(run, None, active["fence"]))
         conversation = to_conversation(before)
         conversation.active_run_id = run.id
+        conversation.model = run.model if acceptance.keep_model else conversation.model
         if message is None:
             return Accepted(run, conversation)
         if not await insert(self._collections, before, [message]):
@@ -353,7 +366,7 @@ class MongoRuns:
             return await self._again(to_run(taken_over))
         if not await stored(self._collections, run.conversation_id, [run.message_id]):
             raise _too_slow()
-        raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
+        raise without_a_run()
 
     async def _queue(self, acceptance: Acceptance) -> Accepted:
         run = acceptance.run
@@ -364,12 +377,14 @@ class MongoRuns:
         if acceptance.on_busy is OnBusy.REJECT:
             raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
         if await stored(self._collections, run.conversation_id, [run.message_id]):
-            if (earlier := await self._earlier(run)) is not None:
-                return await self._again(to_run(earlier))
-            raise InvalidFrame("A message with this id is in the conversation already. Use a new id.")
+            if (earlier := await self._earlier(acceptance)) is not None:
+                return earlier
+            raise without_a_run()
         run.enqueue()
         in_queue = 0 if acceptance.on_busy is OnBusy.INTERRUPT else 1
         await self._collections.runs.insert_one(from_run(run, in_queue))
+        if acceptance.keep_model:
+            await self._collections.conversations.update_one(mine, {"$set": {"model": run.model}})
         # The conversation may have become idle meanwhile. Only this run is begun here: whoever begins one has to drive it.
         promoted = await self._promote(run.conversation_id, acceptance.lease, only=run.id)
         return promoted or Accepted(run, to_conversation(conversation))
@@ -410,12 +425,20 @@ class MongoRuns:
             run.begin(message)
             begun = await self._collections.runs.update_one(
                 {"_id": run.id, "status": RunStatus.QUEUED.value, "fence": document.get("fence")},
-                {"$set": {"place_in_queue": None, "fence": _fence_of(taken), **run_changes(run)}},
+                {
+                    "$set": {
+                        "place_in_queue": None,
+                        "fence": _fence_of(taken),
+                        **run_changes(run),
+                        **begun_request(run),
+                    }
+                },
             )
             if begun.matched_count:
                 return Accepted(run, to_conversation(conversation), message)
         await self._collections.runs.update_one(
-            {"_id": run.id, "status": RunStatus.CANCELLED.value}, {"$set": {"place_in_queue": None}}
+            {"_id": run.id, "status": RunStatus.CANCELLED.value},
+            {"$set": {"place_in_queue": None, **begun_request(run)}},
         )
         await self._collections.conversations.update_one(_held_in(taken), {"$set": {"active_run": None}})
         return None
@@ -434,7 +457,7 @@ class MongoRuns:
             {"$set": {"head_message_id": run.message_id}, "$inc": {"last_seq": 1, "message_count": 1}},
             return_document=ReturnDocument.BEFORE,
         )
-        message = _user_message(run)
+        message = run.user_message()
         if before is None or not await insert(self._collections, before, [message]):
             raise LeaseLost("The run belongs to another process now.")
         after = {"last_seq": message.seq, "head_message_id": message.id, "message_count": before["message_count"] + 1}
@@ -485,7 +508,7 @@ class MongoRuns:
         while True:
             found = await self._collections.runs.find_one_and_update(
                 {"_id": run_id},
-                {"$set": {"fence": fence, "place_in_queue": None}},
+                {"$set": {"fence": fence, "place_in_queue": None}, "$inc": {"takeovers": 1}},
                 return_document=ReturnDocument.AFTER,
             )
             if found is not None:
@@ -594,11 +617,7 @@ def _held_as(conversation: Document) -> Document:
     }
 
 
-def _user_message(run: Run) -> Message:
-    return Message(
-        id=run.message_id,
-        conversation_id=run.conversation_id,
-        role=MessageRole.USER,
-        content=run.request["content"],
-        created_at=run.created_at,
-    )
+def _kept(acceptance: Acceptance) -> Document:
+    """What else changes in a conversation's document when a turn begins: its activity, and the model that was named."""
+    run = acceptance.run
+    return {**touched(run.conversation_id), **({"model": run.model} if acceptance.keep_model else {})}

@@ -154,6 +154,46 @@ MIGRATIONS = [
         SELECT place, content FROM messages WHERE content <> ''
         UNION ALL SELECT number << 32, title FROM conversations WHERE title <> '';
     """,
+    # Message ids count in their conversation, and takeovers are counted.
+    """
+    CREATE TABLE new_runs (
+        id TEXT PRIMARY KEY,
+        conversation INTEGER NOT NULL REFERENCES conversations (number) ON DELETE CASCADE,
+        user_id TEXT NOT NULL,
+        message_id TEXT NOT NULL,
+        status TEXT NOT NULL,
+        place_in_queue INTEGER,
+        model TEXT NOT NULL,
+        answer_id TEXT NOT NULL,
+        last_message_id TEXT,
+        finish_reason TEXT,
+        request TEXT,
+        options TEXT,
+        usage TEXT,
+        error TEXT,
+        last_seq INTEGER NOT NULL,
+        takeovers INTEGER NOT NULL DEFAULT 0,
+        outline TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        started_at INTEGER,
+        ended_at INTEGER,
+        UNIQUE (conversation, message_id)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO new_runs (
+        id, conversation, user_id, message_id, status, place_in_queue, model, answer_id, last_message_id, finish_reason,
+        request, options, usage, error, last_seq, outline, created_at, started_at, ended_at
+    ) SELECT
+        id, conversation, user_id, message_id, status, place_in_queue, model, answer_id, last_message_id, finish_reason,
+        request, options, usage, error, last_seq, outline, created_at, started_at, ended_at
+    FROM runs;
+    DROP TABLE runs;
+    ALTER TABLE new_runs RENAME TO runs;
+    CREATE INDEX runs_by_message ON runs (user_id, message_id);
+    CREATE INDEX runs_in_queue ON runs (conversation, place_in_queue, created_at, id) WHERE place_in_queue IS NOT NULL;
+    CREATE INDEX runs_by_question ON runs (
+        conversation, COALESCE(json_extract(options, '$.input_id'), message_id), created_at, id
+    );
+    """,
 ]
 
 

@@ -68,6 +68,7 @@ def to_run(row: sqlite3.Row, conversation_id: str) -> Run:
         message_id=row["message_id"],
         answer_id=row["answer_id"],
         request=load(row["request"]) or {},
+        takeovers=row["takeovers"],
         **load_options(row["options"]),
         last_message_id=row["last_message_id"],
         finish_reason=row["finish_reason"],

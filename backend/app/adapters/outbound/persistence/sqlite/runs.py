@@ -4,15 +4,16 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
-from app.adapters.outbound.persistence.rows import dump, dump_options
+from app.adapters.outbound.persistence.conflicts import check_same, in_several_conversations, without_a_run
+from app.adapters.outbound.persistence.rows import dump, dump_options, join_content
 from app.adapters.outbound.persistence.skipped import Skipped
 from app.adapters.outbound.persistence.sqlite.conversations import find, go_on, insert_conversation, is_taken
 from app.adapters.outbound.persistence.sqlite.database import Database
 from app.adapters.outbound.persistence.sqlite.messages import Tip, append
 from app.adapters.outbound.persistence.sqlite.rows import to_conversation, to_run, to_run_state
 from app.core.domain.conversation import Conversation
-from app.core.domain.errors import ConversationBusy, InvalidFrame, LeaseLost, NotFound
-from app.core.domain.message import Message, MessageRole
+from app.core.domain.errors import ConversationBusy, LeaseLost, NotFound
+from app.core.domain.message import Message
 from app.core.domain.run import OnBusy, Run, RunState, RunStatus
 from app.core.domain.time import from_micros, to_micros, utc_now
 from app.core.ports import Acceptance, Accepted, Lease, Step
@@ -27,7 +28,6 @@ _STATE = f"SELECT id, {_QUESTION} AS question, status, model, last_message_id, e
 NOBODY = ""
 """The owner of a lease that nobody holds, because its run waits for an answer from outside."""
 
-_ID_TAKEN = "A message with this id is in the conversation already. Use a new id."
 _MESSAGE = "SELECT 1 FROM messages WHERE conversation = ? AND id = ?"
 
 
@@ -151,42 +151,61 @@ class SqliteRuns:
 def _take_over(connection: sqlite3.Connection, row: sqlite3.Row, lease: Lease) -> Accepted:
     """Take the lease of a conversation whose process is gone."""
     _lease(connection, row["number"], lease)
+    connection.execute("UPDATE runs SET takeovers = takeovers + 1 WHERE id = ?", (row["active_run_id"],))
     run = connection.execute(f"{_RUN} WHERE runs.id = ?", (row["active_run_id"],)).fetchone()
     return Accepted(to_run(run, row["id"]), to_conversation(row), resumes=True)
 
 
 def _accept(connection: sqlite3.Connection, acceptance: Acceptance) -> Accepted:
     run, message = acceptance.run, acceptance.message
-    earlier = connection.execute(
-        f"{_RUN} WHERE runs.user_id = ? AND message_id = ?", (run.user_id, run.message_id)
-    ).fetchone()
-    if earlier is not None:
-        first = to_run(earlier, earlier["conversation_id"])
-        return Accepted(first, to_conversation(_row(connection, earlier["conversation"])), is_new=False)
-
+    if (first := _earlier(connection, acceptance)) is not None:
+        return first
     conversation, tip = _conversation_for(connection, acceptance)
-    waiting = acceptance.create is None and _has_queue(connection, tip.number)
-    idle = conversation.active_run_id is None and not waiting
+    if acceptance.keep_model and conversation.model != run.model:
+        connection.execute("UPDATE conversations SET model = ? WHERE number = ?", (run.model, tip.number))
+        conversation.model = run.model
+    idle = conversation.active_run_id is None and not _has_queue(connection, tip.number)
     if not idle and acceptance.on_busy is OnBusy.REJECT:
         raise ConversationBusy("The conversation is still being answered. Wait for the answer, or cancel it.")
     if idle:
         return _begin(connection, conversation, tip, run, message, acceptance.lease)
     if connection.execute(_MESSAGE, (tip.number, run.message_id)).fetchone() is not None:
-        raise InvalidFrame(_ID_TAKEN)
+        raise without_a_run()
     run.enqueue()
     _insert_run(connection, tip.number, run, place_in_queue=0 if acceptance.on_busy is OnBusy.INTERRUPT else 1)
     return Accepted(run, conversation)
 
 
+def _earlier(connection: sqlite3.Connection, acceptance: Acceptance) -> Accepted | None:
+    """The run that the same message began before, if there is one."""
+    run = acceptance.run
+    query = f"{_RUN} WHERE runs.user_id = ? AND message_id = ?"
+    values = [run.user_id, run.message_id]
+    if not acceptance.anywhere:
+        query += " AND conversations.id = ?"
+        values.append(run.conversation_id)
+    found = connection.execute(f"{query} LIMIT 2", values).fetchall()
+    if not found:
+        return None
+    if len(found) > 1:
+        raise in_several_conversations()
+    [row] = found
+    first = to_run(row, row["conversation_id"])
+    query = "SELECT content, parts FROM messages WHERE conversation = ? AND id = ?"
+    stored = connection.execute(query, (row["conversation"], run.message_id)).fetchone()
+    content = first.request.get("content") if stored is None else join_content(stored["content"], stored["parts"])
+    check_same(acceptance, content)
+    return Accepted(first, to_conversation(_row(connection, row["conversation"])), is_new=False)
+
+
 def _conversation_for(connection: sqlite3.Connection, acceptance: Acceptance) -> tuple[Conversation, Tip]:
     """The conversation that a turn is asked for in, made where it is to be made."""
-    if (made := acceptance.create) is not None:
-        if is_taken(connection, made.id):
-            raise NotFound("There is no such conversation.")
-        return made, Tip(insert_conversation(connection, made), 0, None, 0)
     row = find(connection, acceptance.run.conversation_id, acceptance.run.user_id)
     if row is None:
-        raise NotFound("There is no such conversation.")
+        made = acceptance.create
+        if made is None or is_taken(connection, made.id):
+            raise NotFound("There is no such conversation.")
+        return made, Tip(insert_conversation(connection, made), 0, None, 0)
     if acceptance.go_on_from is not None and not row["active_run_id"]:
         go_on(connection, row, acceptance.go_on_from)
         row = _row(connection, row["number"])
@@ -206,7 +225,7 @@ def _begin(
         before = tip.last_seq
         append(connection, tip, [message])
         if tip.last_seq == before:
-            raise InvalidFrame(_ID_TAKEN)
+            raise without_a_run()
     run.begin(message)
     _insert_run(connection, tip.number, run, place_in_queue=None)
     _move(connection, tip, run.id, lease)
@@ -222,13 +241,7 @@ def _promote(connection: sqlite3.Connection, row: sqlite3.Row, lease: Lease) -> 
     ).fetchall()
     for waiting_row in waiting:
         run = to_run(waiting_row, row["id"])
-        message = Message(
-            id=run.message_id,
-            conversation_id=row["id"],
-            role=MessageRole.USER,
-            content=run.request["content"],
-            created_at=run.created_at,
-        )
+        message = run.user_message()
         append(connection, tip, [message])
         if run.status is RunStatus.CANCELLED:
             connection.execute("UPDATE runs SET place_in_queue = NULL WHERE id = ?", (run.id,))
@@ -236,9 +249,16 @@ def _promote(connection: sqlite3.Connection, row: sqlite3.Row, lease: Lease) -> 
             continue
         run.begin(message)
         connection.execute(
-            "UPDATE runs SET place_in_queue = NULL, status = ?, started_at = ?, request = NULL, last_seq = ?, outline = ?"
+            "UPDATE runs SET place_in_queue = NULL, status = ?, started_at = ?, request = ?, last_seq = ?, outline = ?"
             " WHERE id = ?",
-            (run.status.value, to_micros(run.started_at or utc_now()), run.last_seq, dump(run.outline), run.id),
+            (
+                run.status.value,
+                to_micros(run.started_at or utc_now()),
+                dump(run.turn_options),
+                run.last_seq,
+                dump(run.outline),
+                run.id,
+            ),
         )
         _move(connection, tip, run.id, lease)
         return Accepted(run, _moved(to_conversation(row), tip, run.id), message)
@@ -254,7 +274,7 @@ def _commit(connection: sqlite3.Connection, step: Step) -> bool:
     append(connection, tip, step.messages)
     connection.execute(
         "UPDATE runs SET status = ?, answer_id = ?, last_message_id = ?, finish_reason = ?, usage = ?, error = ?,"
-        " last_seq = ?, outline = ?, options = ?, ended_at = ? WHERE id = ?",
+        " last_seq = ?, takeovers = ?, outline = ?, options = ?, ended_at = ? WHERE id = ?",
         (
             run.status.value,
             run.answer_id,
@@ -263,6 +283,7 @@ def _commit(connection: sqlite3.Connection, step: Step) -> bool:
             dump(run.usage) if run.usage else None,
             dump(run.error) if run.error else None,
             run.last_seq,
+            run.takeovers,
             dump(run.outline),
             dump_options(run),
             None if run.ended_at is None else to_micros(run.ended_at),
@@ -334,7 +355,7 @@ def _insert_run(connection: sqlite3.Connection, number: int, run: Run, place_in_
             place_in_queue,
             run.model,
             run.answer_id,
-            dump(run.request) if run.status is RunStatus.QUEUED else None,
+            dump(run.request if run.status is RunStatus.QUEUED else run.turn_options),
             dump_options(run),
             run.last_seq,
             dump(run.outline),
