@@ -54,7 +54,7 @@ class LangGraphAgent:
         """Run `turn` to its end; every step goes to `recorder`."""
         tools, offered = self._tools_of(turn)
         context = TurnContext(
-            llm_provider=self._catalog.provider(turn.model, offered),
+            llm_provider=self._catalog.provider(turn.model, offered, turn.options),
             tools=tools,
             recorder=recorder,
             client_tools=frozenset(turn.client_tools),

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.core.domain.conversation import Conversation, Summary
+from app.core.domain.conversation import Conversation, ModelOptions, Summary
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.time import utc_now
@@ -134,9 +134,11 @@ async def test_a_restored_conversation_keeps_ids_places_and_branches(store: Stor
     ]
     conversation.head_message_id = "b"
     conversation.summary = Summary(text="A question", seq=1)
+    conversation.model_options = ModelOptions(reasoning_effort="high", temperature=0.5)
     kept = await store.conversations.restore(conversation, messages)
     assert kept.id == conversation.id
     assert await store.conversations.get(kept.id, "ann") == kept
+    assert kept.model_options == conversation.model_options
     assert kept.summary == conversation.summary
     assert await store.messages.all(kept.id, limit=10) == messages
     assert [message.id for message in await store.messages.get_by_conversation_id(kept.id)] == ["q", "b"]

@@ -1,9 +1,9 @@
 """A conversation: a tree of messages with one active branch, owned by one user."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.domain.errors import NotFound
 from app.core.domain.ids import new_id
@@ -32,6 +32,28 @@ class Summary(BaseModel):
     seq: int
 
 
+class ModelOptions(BaseModel):
+    """How a model is to answer; None where it is left to the model or its provider.
+
+    Each provider is asked in its own words, and a hint that it does not know is left out.
+
+    Attributes:
+        reasoning_effort: how long it thinks; the nearest effort that the model has.
+        max_output_tokens: how long an answer may be, thinking included.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_output_tokens: int | None = Field(None, ge=1, le=1_000_000)
+
+    def in_chat_words(self) -> dict[str, Any]:
+        """What is set, in the words of OpenAI's chat completions."""
+        names = {"max_output_tokens": "max_completion_tokens"}
+        return {names.get(name, name): value for name, value in self.model_dump(exclude_none=True).items()}
+
+
 class Conversation(BaseModel):
     """A conversation and what the list of conversations shows of it.
 
@@ -43,6 +65,7 @@ class Conversation(BaseModel):
         forks: where the tree branches: each stretch of messages that does not go on from the one before it, in
             order. Every branch can be told from them, without reading a message.
         tool_approval: for tools by name, or `*` for all, `auto`, `ask` or `deny`, before what the settings say.
+        model_options: how its model is to answer.
         summary: what models are told in place of the older messages; those stay in the history.
         last_seq: the number of the message that was stored last, on whatever branch.
         active_run_id: the run that has not ended, if there is one.
@@ -62,6 +85,7 @@ class Conversation(BaseModel):
     spans: list[Span] = Field(default_factory=lambda: list(WHOLE))
     forks: list[Fork] = Field(default_factory=list[Fork])
     tool_approval: dict[str, Approval] = Field(default_factory=dict[str, Approval])
+    model_options: ModelOptions = ModelOptions()
     summary: Summary | None = None
     created_at: datetime = Field(default_factory=utc_now)
     updated_at: datetime = Field(default_factory=utc_now)
@@ -78,6 +102,7 @@ class Conversation(BaseModel):
             "pinned": self.pinned,
             "active_run_id": self.active_run_id,
             "tool_approval": self.tool_approval,
+            "model_options": self.model_options.model_dump(exclude_none=True),
             "created_at": self.created_at,
             "updated_at": self.updated_at,
         }

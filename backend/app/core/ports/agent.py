@@ -43,6 +43,7 @@ class Turn:
         approvals: for calls by id, whether the user agreed: `{"approved": bool, "reason": …}`.
         policy: which tools need approval.
         has_skills: whether the user keeps skills.
+        options: how the model is to answer, in the words of OpenAI's chat completions.
     """
 
     run_id: str
@@ -54,6 +55,7 @@ class Turn:
     approvals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
     has_skills: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)

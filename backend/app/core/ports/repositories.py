@@ -154,7 +154,7 @@ class IConversationRepository(Protocol):
         ...
 
     async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
-        """Set some of `title, model, system_prompt, archived, pinned, tool_approval`; None where there is no such conversation."""
+        """Set some of `title, model, system_prompt, archived, pinned, tool_approval, model_options`; None where there is no such conversation."""
         ...
 
     async def delete(self, conversation_id: str, user_id: str) -> bool:

@@ -1,8 +1,10 @@
 """A run while a process drives it, or while it waits there for its turn."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 from app.core.domain.tool import ApprovalPolicy
 from app.core.services.answers import Answer
@@ -34,3 +36,4 @@ class Driven:
     gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     answers: list[Answer] = field(default_factory=list[Answer])
     policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])

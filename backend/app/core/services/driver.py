@@ -190,6 +190,7 @@ class RunDriver:
             driven.recorder.tell(accepted.message, after=1)  # it has been told here that it is accepted
         driven.answers.extend(answers)
         driven.policy = self._limits.policy(accepted.conversation.tool_approval, run.client_tools)
+        driven.options = accepted.conversation.model_options.in_chat_words()
         driven.task = asyncio.create_task(self._run(driven, accepted, begin), name=f"run {run.id}")
         return driven
 
@@ -302,6 +303,7 @@ class RunDriver:
             approvals=run.approvals,
             policy=driven.policy,
             has_skills=has_skills,
+            options=driven.options,
         )
 
     async def _apply_first(self, driven: Driven) -> None:

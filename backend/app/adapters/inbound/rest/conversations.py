@@ -78,7 +78,7 @@ async def get(conversation_id: ClientId, user: Me, atelier: Atelier) -> Response
 
 @router.patch("/{conversation_id}", response_model=ConversationOut, summary="Change a conversation")
 async def update(conversation_id: ClientId, body: ConversationChanges, user: Me, atelier: Atelier) -> Response:
-    """Title, model, system prompt, archived, pinned; what is left out stays."""
+    """Title, model, system prompt, archived, pinned, approval of tools, options of the model; what is left out stays."""
     changes = body.model_dump(exclude_unset=True)
     return Json(_out(await atelier.history.update(user, conversation_id, changes), atelier))
 

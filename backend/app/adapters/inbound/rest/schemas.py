@@ -19,6 +19,7 @@ from app.adapters.inbound.content import (
     ToolName,
     checked,
 )
+from app.core.domain.conversation import ModelOptions
 from app.core.domain.ids import CLIENT_ID
 from app.core.domain.tool import Approval
 from app.core.ports import ModelInfo, ProviderInfo
@@ -34,6 +35,7 @@ _CONVERSATION: JsonDict = {
     "pinned": False,
     "active_run_id": None,
     "tool_approval": {},
+    "model_options": {"reasoning_effort": "low"},
     "created_at": "2026-11-21T09:30:00.123456Z",
     "updated_at": "2026-11-21T09:30:01.654321Z",
 }
@@ -68,6 +70,7 @@ class ConversationOut(BaseModel):
     pinned: bool
     active_run_id: str | None
     tool_approval: dict[str, Approval]
+    model_options: ModelOptions
     created_at: datetime
     updated_at: datetime
 
@@ -223,6 +226,7 @@ class ConversationChanges(NewConversation):
     tool_approval: dict[ToolName | Literal["*"], Approval] = Field(
         {}, max_length=200, examples=[{"*": "ask", "add": "auto"}]
     )
+    model_options: ModelOptions = ModelOptions()
 
 
 class Head(BaseModel):

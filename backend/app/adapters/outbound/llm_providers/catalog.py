@@ -105,16 +105,16 @@ class ModelCatalog:
 
     def provider(self, model: str, tools: Sequence[Any] = (), options: Mapping[str, Any] | None = None) -> ILLMProvider:
         row, _ = self._row(model) if model != DEMO else (None, "")
-        key = (model, tuple(map(id, tools)), self.keys.of(row.id) if row is not None else None)
-        known = self._providers.get(key) if not options else None
+        chosen = tuple(sorted((options or {}).items()))
+        key = (model, tuple(map(id, tools)), self.keys.of(row.id) if row is not None else None, chosen)
+        known = self._providers.get(key)
         if known is not None:
             return known[0]
         self.check(model)
         made = self._resilient(model, tools, options or {}) if row is not None else self._demo(tools)
-        if not options:
-            if len(self._providers) >= KEPT_PROVIDERS:
-                self._providers.clear()
-            self._providers[key] = (made, tuple(tools))
+        if len(self._providers) >= KEPT_PROVIDERS:
+            self._providers.clear()
+        self._providers[key] = (made, tuple(tools))
         return made
 
     def alone(

@@ -12,7 +12,7 @@ from typing import Any
 from app.adapters.outbound.persistence.conflicts import check_same, in_several_conversations, without_a_run
 from app.adapters.outbound.persistence.rows import decode_cursor, encode_cursor
 from app.adapters.outbound.persistence.skipped import Skipped
-from app.core.domain.conversation import Conversation, Summary, clip_spans, go_on_from
+from app.core.domain.conversation import Conversation, ModelOptions, Summary, clip_spans, go_on_from
 from app.core.domain.errors import ConversationBusy, LeaseLost, NotFound
 from app.core.domain.graph import WorkflowDocument
 from app.core.domain.ids import new_id
@@ -135,6 +135,8 @@ class _Conversations:
         for key in ("title", "model", "system_prompt", "archived", "pinned", "tool_approval"):
             if key in changes:
                 setattr(record.conversation, key, changes[key])
+        if "model_options" in changes:
+            record.conversation.model_options = ModelOptions(**dict(changes["model_options"] or {}))
         if "summary" in changes:
             record.conversation.summary = Summary(**changes["summary"]) if changes["summary"] else None
         record.conversation.updated_at = utc_now()

@@ -28,7 +28,7 @@ from app.core.domain.message import Message
 from app.core.domain.search import words_to_search
 from app.core.ports import ConversationPage, Place
 
-_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval", "summary")
+_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval", "model_options", "summary")
 _BLOCK = 1_000
 
 
@@ -72,7 +72,7 @@ class MongoConversations:
     @guarded
     async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
         chosen = {key: changes[key] for key in _SETTABLE if key in changes}
-        for name in ("tool_approval", "summary"):
+        for name in ("tool_approval", "model_options", "summary"):
             if name in chosen:
                 chosen[name] = dump(chosen[name]) if chosen[name] else None
         if "title" in chosen:

@@ -16,7 +16,7 @@ from app.adapters.outbound.persistence.rows import (
     load_options,
     split_content,
 )
-from app.core.domain.conversation import Conversation, go_on_from
+from app.core.domain.conversation import Conversation, ModelOptions, go_on_from
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunState, RunStatus
@@ -45,6 +45,7 @@ def from_conversation(conversation: Conversation) -> Document:
         "spans": [list(span) for span in conversation.spans],
         "forks": [list(fork) for fork in conversation.forks],
         "tool_approval": dump(conversation.tool_approval) if conversation.tool_approval else None,
+        "model_options": dump(conversation.model_options.model_dump(exclude_none=True)),
         "summary": dump(conversation.summary.model_dump()) if conversation.summary else None,
         "message_count": conversation.message_count,
         "last_seq": conversation.last_seq,
@@ -85,6 +86,7 @@ def to_conversation(document: Document) -> Conversation:
         spans=[(first, last) for first, last in document["spans"]],
         forks=[(start, parent) for start, parent in document["forks"]],
         tool_approval=load(document["tool_approval"]) or {},
+        model_options=ModelOptions.model_validate(load(document.get("model_options")) or {}),
         summary=load(document.get("summary")) or None,
         created_at=from_micros(document["created_at"]),
         updated_at=from_micros(document["updated_at"]),

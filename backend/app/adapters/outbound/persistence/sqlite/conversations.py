@@ -19,10 +19,10 @@ from app.core.ports import ConversationPage, Place
 _INSERT = """
     INSERT INTO conversations
         (id, user_id, title, model, system_prompt, head_message_id, last_seq, spans, forks, tool_approval,
-         summary, message_count, archived, pinned, created_at, updated_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
+         model_options, summary, message_count, archived, pinned, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING number
 """
-_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval", "summary")
+_SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval", "model_options", "summary")
 
 
 class SqliteConversations:
@@ -74,7 +74,7 @@ class SqliteConversations:
 
     async def update(self, conversation_id: str, user_id: str, changes: dict[str, Any]) -> Conversation | None:
         chosen = {key: changes[key] for key in _SETTABLE if key in changes}
-        for name in ("tool_approval", "summary"):
+        for name in ("tool_approval", "model_options", "summary"):
             if name in chosen:
                 chosen[name] = dump(chosen[name]) if chosen[name] else None
         assignments = "".join(f"{key} = ?, " for key in chosen)
@@ -148,6 +148,7 @@ def insert_conversation(connection: sqlite3.Connection, conversation: Conversati
         dump(conversation.spans),
         dump(conversation.forks),
         dump(conversation.tool_approval) if conversation.tool_approval else None,
+        dump(conversation.model_options.model_dump(exclude_none=True)),
         dump(conversation.summary.model_dump()) if conversation.summary else None,
         conversation.message_count,
         conversation.archived,

@@ -194,6 +194,9 @@ MIGRATIONS = [
         conversation, COALESCE(json_extract(options, '$.input_id'), message_id), created_at, id
     );
     """,
+    """
+    ALTER TABLE conversations ADD COLUMN model_options TEXT;
+    """,
 ]
 
 

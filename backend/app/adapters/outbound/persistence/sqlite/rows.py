@@ -6,7 +6,7 @@ from datetime import datetime
 import orjson
 
 from app.adapters.outbound.persistence.rows import join_content, load, load_options
-from app.core.domain.conversation import Conversation
+from app.core.domain.conversation import Conversation, ModelOptions
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunState, RunStatus
 from app.core.domain.time import from_micros
@@ -37,6 +37,7 @@ def to_conversation(row: sqlite3.Row) -> Conversation:
         spans=orjson.loads(row["spans"]),
         forks=orjson.loads(row["forks"]),
         tool_approval=load(row["tool_approval"]) or {},
+        model_options=ModelOptions.model_validate(load(row["model_options"]) or {}),
         summary=load(row["summary"]) or None,
         created_at=from_micros(row["created_at"]),
         updated_at=from_micros(row["updated_at"]),
