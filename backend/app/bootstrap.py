@@ -109,6 +109,7 @@ async def run_application(
             limits = RunLimits(
                 context_tokens=settings.context_tokens,
                 lease=timedelta(seconds=settings.lease_seconds),
+                store_patience=settings.store_patience_seconds,
                 max_runs=settings.max_runs,
                 max_queued=settings.max_queued,
                 tool_approval=settings.tool_approval,

@@ -145,3 +145,24 @@ async def test_what_is_settled_is_read_at_once(logs: Logs):
     listener = await logs.follow(0)
     assert listener is not None
     assert await listener.read(1) == [1]
+
+
+async def test_a_notice_is_told_until_the_next_event() -> None:
+    log = MemoryRunLog()
+    logs = Logs(log, log)
+    logs.append(1)
+    early = await logs.follow(0)
+    assert early is not None
+    notice = RunEvent.notice(logs.run_id, "c", 1, "waiting_for_storage", {"message": "wait"})
+    log.notify(notice)
+    late = await logs.follow(1)
+    assert late is not None
+    assert [event.type for event in early.feed.read(9)] == ["token"]
+    assert early.feed.read(9) == late.feed.read(9) == [notice]
+    assert early.feed.read(9) == late.feed.read(9) == []
+    logs.append(2)
+    after = await logs.follow(1)
+    assert after is not None
+    assert await after.read(1) == await early.read(1) == [2]
+    assert after.feed.read(9) == []
+    assert "seq" not in notice.data

@@ -110,6 +110,25 @@ async def test_a_disk_that_fills_up_during_an_answer_keeps_the_answer(serve: Ser
     assert history[1]["content"] == text_of(connection.frames)
 
 
+async def test_a_disk_that_stays_full_during_an_answer_is_told_and_the_answer_comes_later(serve: Serve):
+    command = serve(LEASE_SECONDS="1")
+    service = command.ready()
+    async with service.socket() as connection:
+        await connection.send(type="message", content="Hello!")
+        seen = await connection.until("token")
+        command.fill_disk(True)
+        waits = await connection.until("waiting_for_storage")
+        suspended = await connection.until("suspended")
+        assert waits["message"] in suspended["message"]
+        assert suspended["code"] == "storage_unavailable"
+        command.fill_disk(False)
+        await connection.until("complete")
+    history = await service.history(seen["conversation_id"])
+    reset = next(frame for frame in connection.frames if frame["type"] == "reset")
+    told = [frame for frame in connection.frames if frame.get("seq", 0) > reset["seq"]]
+    assert history[1]["content"] == text_of(told)
+
+
 def test_a_port_in_use_is_one_clear_sentence(serve: Serve):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -161,6 +161,28 @@ class StorageUnavailable(AtelierError):
 
     code = "storage_unavailable"
     retryable = True
+    may_pass: ClassVar[bool] = True
+    """Whether it may pass by itself, as a lost connection does, so that waiting for a while makes sense."""
+
+
+class StorageRefused(StorageUnavailable):
+    """The store can be reached and takes no writes: its disk is full, read-only or failing."""
+
+    may_pass = False
+
+
+class StorageLost(StorageUnavailable):
+    """A step could not be stored in time: the run is left to whoever claims it when the store is back.
+
+    Control flow inside the engine: listeners are told with a notice, and nothing final.
+
+    Attributes:
+        reason: why it could not be stored.
+    """
+
+    def __init__(self, reason: StorageUnavailable) -> None:
+        super().__init__(reason.message)
+        self.reason = reason
 
 
 class StorageDamaged(StorageUnavailable):

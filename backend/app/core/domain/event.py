@@ -7,6 +7,12 @@ import orjson
 ENDS: Final = frozenset({"complete", "cancelled", "error"})
 """The types of event that end a run."""
 
+WAITING_FOR_STORAGE: Final = "waiting_for_storage"
+"""The notice that a finished step waits for the store."""
+
+SUSPENDED: Final = "suspended"
+"""The notice that the service gave up waiting for the store: the run is resumed when that is back."""
+
 
 class RunEvent:
     """One event of a run.
@@ -31,11 +37,21 @@ class RunEvent:
         return self.type in ENDS
 
     @property
+    def is_notice(self) -> bool:
+        """Whether it only tells how things are now: it has no number of its own and is not kept."""
+        return "seq" not in self.data
+
+    @property
     def json(self) -> str:
         """The event as a JSON text, made once and shared by all who send it."""
         if self._json is None:
             self._json = to_json(self.data)
         return self._json
+
+    @classmethod
+    def notice(cls, run_id: str, conversation_id: str, after: int, type: str, fields: dict[str, Any]) -> "RunEvent":  # noqa: A002
+        """A notice of `type`, told behind event number `after`."""
+        return cls(after, type, {"type": type, "run_id": run_id, "conversation_id": conversation_id, **fields})
 
     @classmethod
     def of(cls, run_id: str, conversation_id: str, seq: int, type: str, fields: dict[str, Any]) -> "RunEvent":  # noqa: A002

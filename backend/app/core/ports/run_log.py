@@ -46,6 +46,10 @@ class IRunLog(Protocol):
         """Write what a process that died may not have written any more; events that are there stay as they are."""
         ...
 
+    def notify(self, notice: RunEvent) -> None:
+        """Tell those who listen here how things are, until the next event. A notice has no number and is not kept."""
+        ...
+
     async def settle(self) -> None:
         """Wait until other processes can read what was written here; not for ever, where the way to them is cut."""
         ...

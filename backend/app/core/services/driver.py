@@ -5,7 +5,15 @@ import logging
 from collections.abc import Callable, Sequence
 
 from app.core.domain.conversation import Conversation, existing, title_from
-from app.core.domain.errors import AtelierError, Internal, Interrupted, LeaseLost, StorageUnavailable, describe
+from app.core.domain.errors import (
+    AtelierError,
+    Internal,
+    Interrupted,
+    LeaseLost,
+    StorageLost,
+    StorageUnavailable,
+    describe,
+)
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message
 from app.core.domain.run import Run, RunStatus
@@ -55,6 +63,7 @@ class RunDriver:
         self._prompts = prompts
         self._count = count
         self._owner = new_id()
+        self._to_be_cancelled: set[str] = set()
         self._is_closing = False
 
     @property
@@ -168,6 +177,8 @@ class RunDriver:
         self.close()
         held = self._held()
         tasks = [driven.task for driven in self.runs.values() if driven.task is not None]
+        for driven in self.runs.values():
+            driven.recorder.stop_waiting()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -189,6 +200,8 @@ class RunDriver:
             driven.recorder.run = run
             driven.recorder.tell(accepted.message, after=1)  # it has been told here that it is accepted
         driven.answers.extend(answers)
+        driven.cancelling = run.id in self._to_be_cancelled
+        self._to_be_cancelled.discard(run.id)
         driven.policy = self._limits.policy(accepted.conversation.tool_approval, run.client_tools)
         driven.options = accepted.conversation.model_options.in_chat_words()
         driven.task = asyncio.create_task(self._run(driven, accepted, begin), name=f"run {run.id}")
@@ -209,7 +222,7 @@ class RunDriver:
                     await self._store.runs.take(run.id, run.user_id, self.lease())
                 if not run.status.ended:
                     await recorder.cancelled()
-            except LeaseLost:
+            except (LeaseLost, StorageLost):
                 raise
             except AtelierError as error:
                 logger.warning("run %s failed: %s: %s", run.id, error.code, error.message)
@@ -220,15 +233,26 @@ class RunDriver:
         except LeaseLost:
             logger.warning("run %s was taken over by another process", run.id)
             self._log.release(run.id)
+        except StorageUnavailable as error:
+            logger.error("run %s is left until the store is back: %s", run.id, error.message)
+            self._suspend(driven, error.reason if isinstance(error, StorageLost) else error)
         except Exception as error:
             logger.exception("the end of run %s could not be stored", run.id)
-            recorder.emit("error", **describe(error).to_wire())
+            self._suspend(driven, describe(error))
         finally:
             driven.ready.set()
             if self.runs.get(run.id) is driven:
                 del self.runs[run.id]
         if recorder.queue_behind and not self._is_closing:
             await self.promote(run.conversation_id)
+
+    def _suspend(self, driven: Driven, error: AtelierError) -> None:
+        """Leave a run whose end could not be stored to whoever claims it."""
+        run_id = driven.recorder.run.id
+        if driven.cancelling:
+            self._to_be_cancelled.add(run_id)
+        driven.recorder.suspended(error)
+        self._log.release(run_id)
 
     async def _turn(self, driven: Driven, accepted: Accepted, begin: Begin) -> None:
         """Run the agent until the run has ended, or waits for an answer."""
@@ -255,7 +279,7 @@ class RunDriver:
                 told = await told_so_far(self._store.messages, run)
                 await recorder.resumed(told, _untold(run, history), self._traits_of(driven))
             driven.ready.set()  # not sooner: an answer is numbered behind the reset
-            if begin is Begin.WITH_AN_ANSWER and driven.cancelling:
+            if begin is not Begin.FRESH and driven.cancelling:
                 await recorder.cancelled()
                 return
             if begin is Begin.WITH_AN_ANSWER:
@@ -387,7 +411,14 @@ class RunDriver:
         return [d.recorder.run.conversation_id for d in self.runs.values() if d.task is not None]
 
     def _recorder(self, run: Run) -> TurnRecorder:
-        return TurnRecorder(run, self._owner, self._store.runs, self._log, self._count)
+        return TurnRecorder(
+            run,
+            self._owner,
+            self._store.runs,
+            self._log,
+            self._count,
+            store_patience=self._limits.store_patience,
+        )
 
 
 def _untold(run: Run, history: Sequence[Message]) -> list[Message]:

@@ -1,19 +1,22 @@
 """Those who listen to runs: whoever drives a run, and wherever its events are."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any
 from weakref import WeakSet
 
-from app.core.domain.errors import NotFound
-from app.core.domain.event import RunEvent
+from app.core.domain.errors import NotFound, StorageUnavailable
+from app.core.domain.event import SUSPENDED, RunEvent
 from app.core.domain.run import Run, RunStatus
 from app.core.domain.time import utc_now
 from app.core.domain.user import User
 from app.core.ports import EventsGone, IRunFeed, IRunLog, Store
 from app.core.services.driven import Driven
 from app.core.services.replay import replay
+
+logger = logging.getLogger(__name__)
 
 QUIET_SECONDS = 15.0
 REATTACH_SECONDS = 0.1
@@ -36,7 +39,7 @@ class Listeners:
         self._log = log
         self._driven = driven
         self._lease = lease
-        self._elsewhere: dict[tuple[str, str], WeakSet[IRunFeed]] = {}
+        self._feeds: dict[tuple[str, str], WeakSet[IRunFeed]] = {}
 
     def drives(self, run_id: str) -> bool:
         """Whether this process drives the run."""
@@ -84,8 +87,7 @@ class Listeners:
             feed = await self._follow_from_store(run, after, wake)
         elif in_store > after:
             feed = await replay(self._store.messages, run, after, rest=(in_store, feed))
-        if is_elsewhere:
-            self._elsewhere.setdefault((run_id, user.id), WeakSet()).add(feed)
+        self._feeds.setdefault((run_id, user.id), WeakSet()).add(feed)
         return feed
 
     async def _follow_from_store(self, run: Run, after: int, wake: Callable[[], None]) -> IRunFeed:
@@ -105,7 +107,8 @@ class Listeners:
     ) -> AsyncGenerator[list[RunEvent]]:
         """The events of a run after number `after` in batches, until it has ended or, with `until_it_waits`, waits for the user.
 
-        An empty batch means that nothing has happened for a while.
+        An empty batch means that nothing has happened for a while. Notices are among the events. Where a run is
+        suspended, the notice of that is the last one: whoever wants to go on listens again.
 
         Raises:
             NotFound: the user has no such run.
@@ -125,9 +128,11 @@ class Listeners:
                 if batch:
                     quiet, after = 0.0, batch[-1].seq
                     yield batch
+                    if batch[-1].type == SUSPENDED:
+                        return
                     continue
                 driven = self._driven.get(run_id)
-                if until_it_waits and driven is None and (await self.stored(user, run_id)).status is RunStatus.WAITING:
+                if until_it_waits and driven is None and await self._waits(user, run_id):
                     if more.is_set():
                         more.clear()
                         continue
@@ -142,14 +147,24 @@ class Listeners:
         finally:
             feed.close()
 
+    async def _waits(self, user: User, run_id: str) -> bool:
+        """Whether a run that is not driven here waits for the user; a store that is away does not end the listening."""
+        try:
+            return (await self.stored(user, run_id)).status is RunStatus.WAITING
+        except StorageUnavailable as error:
+            logger.info("a listener waits for the store: %s", error.message)
+            return False
+
     async def look_after(self) -> None:
-        """Tell those who listen to a run of another process when it has ended and its last events were lost with that."""
-        for (run_id, user_id), feeds in list(self._elsewhere.items()):
+        """Tell those who listen to a run that is not driven here when it has ended and nobody told its last events."""
+        for (run_id, user_id), feeds in list(self._feeds.items()):
+            if self.drives(run_id):
+                continue
             waiting = [feed for feed in feeds if not feed.ended]
             run = await self._store.runs.get(run_id, user_id) if waiting else None
             over = run is None or (run.ended_at is not None and run.ended_at < utc_now() - self._lease)
             if over:
-                self._elsewhere.pop((run_id, user_id), None)
+                self._feeds.pop((run_id, user_id), None)
                 for feed in waiting:
                     feed.give_up()
 

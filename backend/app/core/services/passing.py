@@ -102,5 +102,8 @@ class _Pipe:
     def restore(self, run_id: str, events: Sequence[RunEvent]) -> None:
         """There is nothing to go back to."""
 
+    def notify(self, notice: RunEvent) -> None:
+        """Nothing is stored, so no store is waited for."""
+
     async def settle(self) -> None:
         """Nobody else reads."""

@@ -14,6 +14,7 @@ class RunLimits:
     Attributes:
         context_tokens: how much of a conversation a model is sent.
         lease: how long a process may be silent before another one takes its runs over.
+        store_patience: seconds that a finished step waits for a store that is away.
         max_runs: turns that this process drives at once.
         max_queued: runs accepted by this process that wait behind others at once.
         tool_approval: which tools need approval, where a conversation does not say otherwise.
@@ -22,6 +23,7 @@ class RunLimits:
 
     context_tokens: int = 32_000
     lease: timedelta = timedelta(seconds=30)
+    store_patience: float = 30.0
     max_runs: int = 1_000
     max_queued: int = 1_000
     tool_approval: Mapping[str, Approval] = field(default_factory=dict[str, Approval])

@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
-
-from app.core.domain.errors import AtelierError, StorageUnavailable
-from app.core.domain.event import RunEvent
+from app.core.domain.errors import AtelierError, StorageLost, StorageUnavailable
+from app.core.domain.event import SUSPENDED, WAITING_FOR_STORAGE, RunEvent
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunStatus
@@ -25,8 +24,17 @@ _OF_THE_STEP = ("answer_id", "last_message_id", "finish_reason", "usage", "takeo
 _ON_THE_SERVER = CallTraits()
 CANCELLED_CALL = "The user stopped the run before this tool had a result."
 FAILED_CALL = "The run failed before this tool had a result."
-STORE_PATIENCE = 30.0
-"""Seconds that a run holds on to a finished step while the store does not take it."""
+QUIET_SECONDS = 4.0
+"""How long the store may be silent before listeners are told that it is waited for."""
+
+REFUSED_SECONDS = 3.0
+"""How long a step waits for a store that takes no writes: room that is being made is used, and nobody waits long."""
+
+LAST_SECONDS = 1.0
+"""How long a step may still take when the service is ending."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+_AWAY = "The database does not answer."
 
 
 class CountTokens(Protocol):
@@ -56,6 +64,10 @@ class IEventLog(Protocol):
         """As `IRunLog.restore`."""
         ...
 
+    def notify(self, notice: RunEvent) -> None:
+        """As `IRunLog.notify`."""
+        ...
+
     async def settle(self) -> None:
         """As `IRunLog.settle`."""
         ...
@@ -69,7 +81,14 @@ class TurnRecorder:
     """
 
     def __init__(
-        self, run: Run, owner: str, runs: IStepStore, log: IEventLog, count: CountTokens | None = None
+        self,
+        run: Run,
+        owner: str,
+        runs: IStepStore,
+        log: IEventLog,
+        count: CountTokens | None = None,
+        *,
+        store_patience: float = 30.0,
     ) -> None:
         self.run = run
         self.queue_behind = False
@@ -77,7 +96,9 @@ class TurnRecorder:
         self._runs = runs
         self._log = log
         self._count = count
-        self._seq = run.last_seq
+        self._store_patience = store_patience
+        self._attempt: asyncio.Timeout | None = None
+        self._seq = self._told = run.last_seq
         self._model = run.model
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -109,7 +130,7 @@ class TurnRecorder:
         event = RunEvent.of(run.id, run.conversation_id, self._seq, type, fields)
         outline(run.outline, event)
         if self._held is None:
-            self._log.append(event)
+            self._let_out(event)
         else:
             self._held.append((event, fields))
 
@@ -120,7 +141,16 @@ class TurnRecorder:
         for seq, kind, what in run.outline:
             if seq > after:
                 fields = {"message": message.to_wire()} if kind == "message" and message is not None else what
-                self._log.append(RunEvent.of(run.id, run.conversation_id, seq, kind, fields))
+                self._let_out(RunEvent.of(run.id, run.conversation_id, seq, kind, fields))
+
+    def _let_out(self, event: RunEvent) -> None:
+        self._told = event.seq
+        self._log.append(event)
+
+    def _notify(self, type: str, **fields: Any) -> None:  # noqa: A002 - the wire's own word
+        """Tell listeners how things are: unlike an event, this is neither numbered nor stored."""
+        run = self.run
+        self._log.notify(RunEvent.notice(run.id, run.conversation_id, self._told, type, fields))
 
     async def resumed(
         self,
@@ -286,18 +316,20 @@ class TurnRecorder:
             self.emit("error", **error.to_wire())
 
         try:
-            try:
-                await self._end(RunStatus.FAILED, messages, tell)
-            except AtelierError:
-                raise
-            except Exception:
-                logger.exception("run %s holds what cannot be stored, and is cleaned", self.run.id)
-                self._clean(messages)
-                await self._end(RunStatus.FAILED, messages, tell)
-        except StorageUnavailable as unavailable:
-            # The store still says "running": when it is back, whoever claims the run closes it.
-            logger.error("run %s could not be stored as failed", self.run.id)
-            self.emit("error", **unavailable.to_wire())
+            await self._end(RunStatus.FAILED, messages, tell)
+        except AtelierError:
+            raise
+        except Exception:
+            logger.exception("run %s holds what cannot be stored, and is cleaned", self.run.id)
+            self._clean(messages)
+            await self._end(RunStatus.FAILED, messages, tell)
+
+    def suspended(self, error: AtelierError) -> None:
+        """The run cannot be stored and is left to whoever claims it. Nothing final is told: it has not ended."""
+        told = error.to_wire()
+        if error.retryable:
+            told["message"] += " The answer is resumed by itself after that."
+        self._notify(SUSPENDED, **told)
 
     # --- inside
 
@@ -404,7 +436,7 @@ class TurnRecorder:
             for event, _ in held:
                 if event.type == "message":
                     event.data["message"].update(places.get(event.data["message"]["id"], {}))
-                self._log.append(event)
+                self._let_out(event)
 
     def _take_in(self, messages: Sequence[Message]) -> None:
         """Messages are stored: a call that has its result is open no more, and an answer that is finished is not partial."""
@@ -418,21 +450,44 @@ class TurnRecorder:
                     self._count(self.run.user_id, message.metadata["model"], usage, self.run.conversation_id)
 
     async def _store(self, step: Step) -> None:
+        """Store a step, and wait for a store that is away; listeners are told that it is waited for.
+
+        Raises:
+            StorageLost: it did not come back in time.
+        """
+        loop = asyncio.get_running_loop()
+        began, pause = loop.time(), FIRST_PAUSE
+        telling = loop.call_later(QUIET_SECONDS, self._waits_for_the_store, _AWAY)
         try:
-            self.queue_behind = await self._runs.commit(step)
-        except StorageUnavailable as error:
-            if not error.retryable:
-                raise
-            logger.warning("run %s waits for the store", self.run.id)
-            self.queue_behind = await _patiently.copy()(self._runs.commit, step)
+            while True:
+                try:
+                    async with asyncio.timeout_at(began + max(self._store_patience, QUIET_SECONDS)) as self._attempt:
+                        self.queue_behind = await self._runs.commit(step)
+                    return
+                except (StorageUnavailable, TimeoutError) as error:
+                    reason = error if isinstance(error, StorageUnavailable) else StorageUnavailable(_AWAY)
+                    patience = self._store_patience if reason.may_pass else min(self._store_patience, REFUSED_SECONDS)
+                    if not reason.retryable or loop.time() + pause >= began + patience:
+                        raise StorageLost(reason) from error
+                    if pause == FIRST_PAUSE:
+                        telling.cancel()
+                        self._waits_for_the_store(reason.message)
+                await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - it only spreads the attempts
+                pause = min(pause * 2, LONGEST_PAUSE)
+        finally:
+            telling.cancel()
+            self._attempt = None
 
+    def stop_waiting(self) -> None:
+        """Give a store that is away up: the service is ending."""
+        self._store_patience = 0.0
+        if self._attempt is not None:
+            self._attempt.reschedule(asyncio.get_running_loop().time() + LAST_SECONDS)
 
-_patiently = AsyncRetrying(
-    retry=retry_if_exception(lambda error: isinstance(error, StorageUnavailable) and error.retryable),
-    wait=wait_exponential_jitter(initial=0.05, max=2.0, jitter=0.05),
-    stop=stop_after_delay(STORE_PATIENCE),
-    reraise=True,
-)
+    def _waits_for_the_store(self, message: str) -> None:
+        logger.warning("run %s waits for the store: %s", self.run.id, message)
+        self._notify(WAITING_FOR_STORAGE, message=message)
+
 
 EPOCH = 1_000_000
 

@@ -12,7 +12,7 @@ from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me, Services
 from app.core.domain.errors import NotFound
-from app.core.domain.event import to_json
+from app.core.domain.event import SUSPENDED, to_json
 from app.core.domain.ids import is_client_id
 from app.core.domain.message import MessageRole
 from app.core.domain.run import Run, RunStatus
@@ -128,7 +128,7 @@ async def _lines(atelier: Services, user: User, run: Run, after: int) -> AsyncIt
         if not batch:
             yield ": still here\n\n"
             continue
-        ended = batch[-1].ends
+        ended = batch[-1].ends or batch[-1].type == SUSPENDED
         if text := "".join(_line(chunk) for event in without_void(batch) for chunk in translator.chunks(event)):
             yield text
     if not ended:

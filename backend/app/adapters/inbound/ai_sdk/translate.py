@@ -68,6 +68,12 @@ class Translator:
             case "reset":
                 yield from self._end_part()
                 yield {"type": "data-reset", "data": {"messageId": data["message_id"]}, "transient": True}
+            case "waiting_for_storage" | "suspended" as state:
+                yield {
+                    "type": "data-storage",
+                    "data": {"state": state, "message": data["message"]},
+                    "transient": True,
+                }
             case "complete":
                 metadata = {"usage": data["usage"]} if data.get("usage") else {}
                 yield from self._finish(_FINISH_REASONS.get(data["finish_reason"], "other"), metadata)

@@ -196,7 +196,9 @@ class Turn:
                 self.run_id = run_id
                 if self._cancel_asked:
                     await self.cancel()
-            if run_id == self.run_id and event["seq"] > self._seen:
+            if run_id == self.run_id and "seq" not in event:
+                yield event
+            elif run_id == self.run_id and event["seq"] > self._seen:
                 self._seen = event["seq"]
                 if event["type"] == "tool_result":
                     self._decided.pop(event["tool_call_id"], None)

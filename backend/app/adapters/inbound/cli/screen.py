@@ -47,6 +47,12 @@ class Screen:
             case "reconnecting":
                 self._pause()
                 self._note("(connection lost, trying again; Ctrl-C to give up)", "yellow")
+            case "waiting_for_storage":
+                self._pause()
+                self._note(f"(the answer waits to be stored: {event['message']})", "yellow")
+            case "suspended":
+                self._pause()
+                self._note(f"({event['message']} Ctrl-C to stop waiting)", "yellow")
             case "cancelled":
                 self.rest()
                 self._note("(stopped)", "yellow")

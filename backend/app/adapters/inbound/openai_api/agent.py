@@ -45,7 +45,7 @@ async def complete(request: Request, user: User, atelier: Services) -> bytes:
                     text.pop(data["message_id"], None)
                 case "complete" | "cancelled":
                     end = data
-                case "error":
+                case "error" | "suspended":
                     raise _RunFailed(data)
                 case _:
                     pass
@@ -91,7 +91,7 @@ async def stream(request: Request, user: User, atelier: Services) -> AsyncIterat
                     raise ProviderUnavailable("The answer was cut short and begun anew. Ask again to have it whole.")
                 case "complete" | "cancelled":
                     end = event.data
-                case "error":
+                case "error" | "suspended":
                     raise _RunFailed(event.data)
                 case _:
                     pass

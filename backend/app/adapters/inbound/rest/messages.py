@@ -12,6 +12,7 @@ from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import MessageList, NewMessage, Problem, TurnOut
 from app.adapters.inbound.rest.services import Atelier, Me
 from app.core.domain.errors import AtelierError, InvalidFrame
+from app.core.domain.event import SUSPENDED
 from app.core.services.runs import Send
 
 router = APIRouter(
@@ -78,7 +79,7 @@ async def send(conversation_id: ClientId, body: NewMessage, user: Me, atelier: A
     )
     events = await atelier.runs.wait(user, run.id)
     stored = [event.data["message"] for event in events if event.type == "message"]
-    failure = next((event.data for event in events if event.type == "error"), None)
+    failure = next((event.data for event in events if event.type in ("error", SUSPENDED)), None)
     if failure is not None:
         return problem(
             AtelierError(failure["message"]),

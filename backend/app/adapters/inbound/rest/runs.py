@@ -69,4 +69,9 @@ async def events(
 
 async def _lines(batches: AsyncIterator[list[RunEvent]]) -> AsyncIterator[str]:
     async for batch in batches:
-        yield "".join(f"id: {event.seq}\ndata: {event.json}\n\n" for event in batch) or ": still here\n\n"
+        yield "".join(map(_line, batch)) or ": still here\n\n"
+
+
+def _line(event: RunEvent) -> str:
+    """An event with its number; a notice has none, so that a browser that comes back asks for what it missed."""
+    return f"data: {event.json}\n\n" if event.is_notice else f"id: {event.seq}\ndata: {event.json}\n\n"

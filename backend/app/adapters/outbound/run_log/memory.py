@@ -45,6 +45,11 @@ class MemoryRunLog:
             if event.seq > newest:
                 self.append(event)
 
+    def notify(self, notice: RunEvent) -> None:
+        """Tell those who listen."""
+        if (ring := self._rings.get(notice.data["run_id"])) is not None:
+            ring.notify(notice)
+
     async def settle(self) -> None:
         """Everybody who can read this memory reads it at once."""
 
@@ -80,6 +85,7 @@ class _Ring:
         self.dropped = 0
         self.lost_seq = 0
         self.ended = False
+        self.notice: RunEvent | None = None
         self.wakes: list[Callable[[], None]] = []
 
     def append(self, event: RunEvent, limit: int) -> None:
@@ -87,12 +93,19 @@ class _Ring:
         if not events and not self.dropped and event.seq > 1:
             self.lost_seq = event.seq - 1  # a run that another process began
         events.append(event)
+        self.notice = None
         self.ended = event.ends
         if len(events) > limit:
             half = limit // 2
             self.lost_seq = events[half - 1].seq
             del events[:half]
             self.dropped += half
+        for wake in self.wakes:
+            wake()
+
+    def notify(self, notice: RunEvent) -> None:
+        """Tell `notice` to who has read everything, until the next event."""
+        self.notice = notice
         for wake in self.wakes:
             wake()
 
@@ -120,6 +133,7 @@ class _Feed:
         self._next = ring.index_after(after)
         self._wake = wake
         self._gives_up = False
+        self._notice: RunEvent | None = None
         ring.wakes.append(wake)
 
     def read(self, limit: int) -> list[RunEvent]:
@@ -129,6 +143,9 @@ class _Feed:
         if start < 0:
             raise EventsGone
         batch = ring.events[start : start + limit]
+        if not batch and ring.notice is not None and ring.notice is not self._notice:
+            self._notice = ring.notice
+            return [ring.notice]
         if not batch and self._gives_up:
             raise EventsGone
         self._next += len(batch)

@@ -50,6 +50,10 @@ class MeteredRunLog:
         """Pass on what was counted when it happened."""
         self._log.restore(run_id, events)
 
+    def notify(self, notice: RunEvent) -> None:
+        """Pass it on."""
+        self._log.notify(notice)
+
     async def settle(self) -> None:
         """Pass it on."""
         await self._log.settle()

@@ -93,6 +93,10 @@ class RedisRunLog:
         self._idle.clear()
         self._more.set()
 
+    def notify(self, notice: RunEvent) -> None:
+        """Tell those who listen at this process."""
+        self._local.notify(notice)
+
     async def settle(self) -> None:
         """Wait until everything that has been appended by now is in Redis, if that can be reached."""
         last = self._pending[-1] if self._pending else None

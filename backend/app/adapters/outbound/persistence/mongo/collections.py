@@ -9,12 +9,14 @@ from pymongo import ASCENDING, DESCENDING
 from pymongo.errors import ConfigurationError, OperationFailure, PyMongoError
 
 from app.adapters.outbound.persistence.rows import load
-from app.core.domain.errors import StorageUnavailable
+from app.core.domain.errors import StorageRefused, StorageUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 Document = dict[str, Any]
+OUT_OF_DISK_SPACE = 14031
+"""The code of MongoDB's error for that."""
 
 _BY_USER = [("user_id", ASCENDING), ("message_id", ASCENDING)]
 _INDEX_NOT_FOUND = 27
@@ -83,6 +85,10 @@ def unavailable(error: PyMongoError) -> StorageUnavailable:
     """The driver's error in words for the user; nothing of the address, which may hold a password."""
     if isinstance(error, OperationFailure) and error.code in (13, 18):
         return StorageUnavailable("MongoDB refuses the user or password in MONGODB_URL. Correct it and start again.")
+    if isinstance(error, OperationFailure) and error.code == OUT_OF_DISK_SPACE:
+        return StorageRefused(
+            "The database's disk is full, so nothing more can be kept. Free some space and try again."
+        )
     if isinstance(error, ConfigurationError):
         return StorageUnavailable("MONGODB_URL is not an address of a MongoDB. Correct it and start again.")
     if isinstance(error, OperationFailure):

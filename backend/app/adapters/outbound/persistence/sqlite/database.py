@@ -435,7 +435,7 @@ def _attempt(connection: sqlite3.Connection, task: _Task) -> None:
     try:
         task.result = task.job(connection)
     except sqlite3.OperationalError as error:
-        interrupted = error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT
+        interrupted = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
         task.error = SearchTooBroad() if interrupted else unavailable(error)
         task.error.__cause__ = error
     except sqlite3.Error as error:

@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from app.core.domain.errors import StorageDamaged, StorageUnavailable
+from app.core.domain.errors import StorageDamaged, StorageRefused, StorageUnavailable
 
 CORRUPT, NOT_A_DATABASE = 11, 26
 FULL_BELOW_BYTES = 4 * 1024 * 1024
@@ -28,12 +28,11 @@ def unavailable(error: sqlite3.Error, folder: Path | None = None) -> StorageUnav
     if is_damage(error):
         return StorageDamaged(DAMAGED)
     if "full" in reason or (folder is not None and _is_full(folder)):
-        return StorageUnavailable("The disk is full, so nothing more can be kept. Free some space and try again.")
+        return StorageRefused("The disk is full, so nothing more can be kept. Free some space and try again.")
     if "readonly" in reason or "read-only" in reason:
-        return StorageUnavailable(
-            "The data folder is read-only, so nothing can be kept. Make it writable and try again."
-        )
-    return StorageUnavailable(f"The database cannot be used ({reason}). Try again in a moment.")
+        return StorageRefused("The data folder is read-only, so nothing can be kept. Make it writable and try again.")
+    kind = StorageUnavailable if "locked" in reason else StorageRefused
+    return kind(f"The database cannot be used ({reason}). Try again in a moment.")
 
 
 def _is_full(folder: Path) -> bool:
