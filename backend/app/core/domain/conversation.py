@@ -45,8 +45,8 @@ class ModelOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    temperature: float | None = Field(None, ge=0, le=2)
-    max_output_tokens: int | None = Field(None, ge=1, le=1_000_000)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_output_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
 
     def in_chat_words(self) -> dict[str, Any]:
         """What is set, in the words of OpenAI's chat completions."""
