@@ -9,7 +9,7 @@ NODE_CLIENTS := backend/tests/node_clients
 PAGE := backend/app/web/index.html
 PAGE_SOURCES := $(shell find frontend -path frontend/node_modules -prune -o -type f -print)
 
-.PHONY: help setup page schemas run chat test torture lint format bench models-check oracle clean
+.PHONY: help setup page schemas run chat test torture lint format audit bench models-check oracle clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -21,7 +21,8 @@ $(READY): pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Say where a newer one is with make PYTHON=…"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "The virtual environment could not be made (on Debian: apt install python3-venv)."; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --frozen --inexact
+	@VIRTUAL_ENV= $(BIN)/uv sync --quiet --frozen --inexact --compile-bytecode
+	@$(BIN)/python -m compileall -q backend/app
 	@touch $(READY)
 
 $(PAGE): $(READY) $(PAGE_SOURCES) scripts/tool_schemas.py backend/app/core/domain/declared_tools.py
@@ -64,6 +65,9 @@ format: setup ## Put the code into its format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 	@if test -d frontend/node_modules; then cd frontend && npm run --silent format; fi
+
+audit: setup ## Look the dependencies up in the databases of known vulnerabilities
+	@$(BIN)/python scripts/audit.py
 
 bench: setup ## Measure turns, long histories, the start, many connections, the OpenAI door, workflow tools and the page, each against its limits
 	@$(BIN)/python -m bench.turn

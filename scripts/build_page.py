@@ -26,4 +26,4 @@ class BuildPage(BuildHookInterface[Any]):
         if npm is None:
             raise RuntimeError("The page is not built, and Node 20 or newer is not there to build it.")
         for command in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
-            subprocess.run([npm, *command], cwd=root / "frontend", check=True)  # noqa: S603
+            subprocess.run([npm, *command], cwd=root / "frontend", check=True)

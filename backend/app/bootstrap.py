@@ -22,9 +22,10 @@ from app.adapters.outbound.llm_providers.gateway import ModelGateway
 from app.adapters.outbound.llm_providers.keys import ProviderKeys
 from app.adapters.outbound.persistence.memory import MemoryStore
 from app.adapters.outbound.persistence.sqlite import open_sqlite, open_sqlite_to_check
+from app.adapters.outbound.private_file import make_private
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
-from app.adapters.outbound.token_file import load_or_make_token
+from app.adapters.outbound.token_file import is_weak, load_or_make_token
 from app.adapters.outbound.tool_files import ToolFiles
 from app.core.domain.conversation import Conversation
 from app.core.domain.declared_tools import DECLARED_TOOLS
@@ -268,6 +269,8 @@ def make_accounts(settings: Settings) -> tuple[IAccounts, str | None]:
         return OpenAccounts(), None
     given = settings.atelier_token
     token = given.get_secret_value() if given is not None else load_or_make_token(settings.token_file)
+    if is_weak(token):
+        logger.warning("ATELIER_TOKEN can be guessed. Set a longer one, or leave it empty for one that is made.")
     return LocalAccounts(token), token
 
 
@@ -298,6 +301,9 @@ async def open_store(settings: Settings) -> Store:
     """
     if settings.mongodb_url is not None:
         from app.adapters.outbound.persistence.mongo import open_mongo
+
+        if settings.data_dir.is_dir():
+            await asyncio.to_thread(make_private, settings.data_dir)
 
         return await open_mongo(
             settings.mongodb_url.get_secret_value(), settings.mongodb_database, driver=settings.mongodb_driver.value

@@ -259,6 +259,25 @@ async def test_conversations_are_found_renamed_pinned_archived_and_deleted(start
         assert [one["title"] for one in (await http.get("/api/conversations")).json()["items"]] == ["The fox file"]
 
 
+async def test_one_letter_is_not_searched_for(start: Start, open_page: Open):
+    service = await start()
+    page = await open_page(service)
+    await say(page, "about foxes")
+    links = page.get_by_role("navigation").get_by_role("link")
+    await expect(links).to_have_count(1)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.get_by_role("searchbox", name="Search conversations").fill("z")
+    await page.get_by_role("button", name="Archive", exact=True).click()  # asks for the list again
+    await expect(page.get_by_text("Nothing is archived.")).to_be_visible()
+    await page.get_by_role("button", name="Archive", exact=True).click()
+    await expect(links).to_have_count(1)
+    assert not [url for url in asked if "q=z" in url]
+    await page.get_by_role("searchbox", name="Search conversations").fill("zz")
+    await expect(links).to_have_count(0)
+    assert [url for url in asked if "q=zz" in url]
+
+
 async def test_what_completes_a_command_stands_there_before_the_next_key(start: Start, open_page: Open):
     page = await open_page(await start())
     field = page.get_by_role("textbox", name="Message")
@@ -613,7 +632,7 @@ async def test_a_session_that_is_over_leads_to_the_login(start: Start, open_page
     await expect(page.get_by_role("textbox", name="Message")).to_be_visible()
     await page.wait_for_load_state("networkidle")  # what is still asked for would lead there too
     await page.context.clear_cookies()
-    await page.get_by_role("searchbox", name="Search conversations").fill("x")
+    await page.get_by_role("searchbox", name="Search conversations").fill("xy")
     await page.get_by_label("Token").fill(TOKEN)
     await page.get_by_role("button", name="Log in").click()
     await expect(page.get_by_role("textbox", name="Message")).to_be_visible()

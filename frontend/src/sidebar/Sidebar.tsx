@@ -61,7 +61,7 @@ export function Sidebar({ list, current, onOpen, onNew, onSkills }: Props) {
         <ul>{others.map(item)}</ul>
         {!list.isLoading && list.items.length === 0 && (
           <p className="none">
-            {list.wanted
+            {list.isSearching
               ? "Nothing has these words."
               : list.showsArchived
                 ? "Nothing is archived."

@@ -6,6 +6,7 @@ import { complain, notify, UNDO_SECONDS } from "../app/notices";
 export interface Conversations {
   items: Conversation[];
   wanted: string;
+  isSearching: boolean;
   isLoading: boolean;
   hasMore: boolean;
   showsArchived: boolean;
@@ -21,11 +22,17 @@ const TYPING = 200;
 /** Marks what was deleted while the page was left: the service may list it once more. */
 const DELETED = "atelier.deleted.";
 
+/** Whether the service searches for this: some word has two letters, or is an ideograph. */
+export function isSearchable(wanted: string): boolean {
+  return /[\p{L}\p{N}]{2}|[\u2e80-\u{3ffff}]/u.test(wanted);
+}
+
 /** @param onGone is told of a conversation that is not to be shown any more. */
 export function useConversations(onGone: (id: string) => void): Conversations {
   const [items, setItems] = useState<Conversation[]>([]);
   const [cursor, setCursor] = useState<string | null>(null);
   const [wanted, setWanted] = useState("");
+  const query = isSearchable(wanted) ? wanted.trim() : "";
   const [showsArchived, setShowsArchived] = useState(false);
   const [isLoading, setIsLoading] = useState(true);
   const [round, setRound] = useState(0);
@@ -34,12 +41,12 @@ export function useConversations(onGone: (id: string) => void): Conversations {
 
   useEffect(() => {
     const stop = new AbortController();
-    const isTyping = wanted !== last.current;
-    last.current = wanted;
+    const isTyping = query !== last.current;
+    last.current = query;
     const timer = setTimeout(
       () => {
         api
-          .conversations({ q: wanted.trim(), archived: showsArchived }, stop.signal)
+          .conversations({ q: query, archived: showsArchived }, stop.signal)
           .then((page) => {
             setItems(
               page.items.filter(
@@ -61,7 +68,7 @@ export function useConversations(onGone: (id: string) => void): Conversations {
       clearTimeout(timer);
       stop.abort();
     };
-  }, [wanted, showsArchived, round]);
+  }, [query, showsArchived, round]);
 
   // Leaving the page ends the time in which a deletion can be taken back.
   useEffect(() => {
@@ -114,15 +121,16 @@ export function useConversations(onGone: (id: string) => void): Conversations {
 
   const more = useCallback(() => {
     if (cursor === null) return;
-    api.conversations({ q: wanted.trim(), archived: showsArchived, cursor }).then((page) => {
+    api.conversations({ q: query, archived: showsArchived, cursor }).then((page) => {
       setItems((all) => [...all, ...page.items.filter((one) => !all.some((known) => known.id === one.id))]);
       setCursor(page.next_cursor);
     }, complain);
-  }, [cursor, wanted, showsArchived]);
+  }, [cursor, query, showsArchived]);
 
   return {
     items,
     wanted,
+    isSearching: query !== "",
     isLoading,
     hasMore: cursor !== null,
     showsArchived,

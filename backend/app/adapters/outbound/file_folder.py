@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from app.adapters.outbound.private_file import FOLDER_MODE, open_private
 from app.core.domain.errors import StorageUnavailable, TooLarge
 from app.core.domain.ids import is_client_id, new_id
 from app.core.ports import StoredFile
@@ -28,7 +29,7 @@ class FileFolder:
         path = self._path(file_id)
         half_written = path.with_suffix(".part")
         try:
-            await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+            await asyncio.to_thread(_make_folder, path.parent)
             size = await _write(half_written, chunks)
             stored = StoredFile(file_id, user_id, _clean(name), media_type, size)
             await asyncio.to_thread(_finish, half_written, path, stored)
@@ -73,10 +74,16 @@ class FileFolder:
         return self._folder / file_id[-2:] / file_id
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder and the one above it for their owner alone; those that are there keep their modes."""
+    for path in (folder.parent, folder):
+        path.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+
+
 async def _write(path: Path, chunks: AsyncIterator[bytes]) -> int:
     """Write all of `chunks`; how many bytes they were."""
     size, waiting = 0, bytearray()
-    with await asyncio.to_thread(path.open, "wb") as file:
+    with await asyncio.to_thread(open_private, path) as file:
         async for chunk in chunks:
             size += len(chunk)
             if size > MAX_FILE_BYTES:
@@ -91,7 +98,6 @@ async def _write(path: Path, chunks: AsyncIterator[bytes]) -> int:
 
 def _finish(half_written: Path, path: Path, stored: StoredFile) -> None:
     """Make a file that is whole visible: first what it is, then its bytes."""
-    half_written.chmod(0o600)
     document = {
         "id": stored.id,
         "user_id": stored.user_id,
@@ -99,7 +105,8 @@ def _finish(half_written: Path, path: Path, stored: StoredFile) -> None:
         "media_type": stored.media_type,
         "size": stored.size,
     }
-    path.with_suffix(".json").write_bytes(orjson.dumps(document))
+    with open_private(path.with_suffix(".json")) as described:
+        described.write(orjson.dumps(document))
     half_written.replace(path)
 
 

@@ -13,19 +13,20 @@ logger = logging.getLogger(__name__)
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 OTHERS = 0o077
+OURS = ("atelier.*", "token", "keys.json", "models.json", "files")
+"""What the service keeps in its data folder: whatever else is there keeps its mode."""
 
 
 def make_private(folder: Path) -> None:
-    """Make `folder` for its owner alone; one that is there already is closed to others, with what is in it.
+    """Make `folder` for its owner alone; one that is there already is closed to others, with what is ours in it.
 
     Raises:
         OSError: it cannot be made.
     """
     folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-    if _close(folder, FOLDER_MODE):
-        for path in folder.rglob("*"):
-            if not path.is_symlink():
-                _close(path, FOLDER_MODE if path.is_dir() else FILE_MODE)
+    patterns = (*OURS, "files/**/*") if close_to_others(folder) else OURS
+    for path in (path for pattern in patterns for path in folder.glob(pattern) if not path.is_symlink()):
+        close_to_others(path)
 
 
 def open_private(path: Path, *, append: bool = False) -> IO[bytes]:
@@ -35,20 +36,21 @@ def open_private(path: Path, *, append: bool = False) -> IO[bytes]:
         OSError: it cannot be opened.
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC), FILE_MODE)
-    _close(path, FILE_MODE)
+    close_to_others(path)
     return os.fdopen(descriptor, "ab" if append else "wb")
 
 
-def _close(path: Path, mode: int) -> bool:
+def close_to_others(path: Path) -> bool:
     """Take what others may do with `path` away from them; whether there was something."""
     found = stat.S_IMODE(path.stat().st_mode)
     if not found & OTHERS:
         return False
     try:
-        path.chmod(found & mode)
+        path.chmod(found & ~OTHERS)
     except OSError as error:
+        wanted = f"chmod {found & ~OTHERS:o}"
         logger.warning(
-            "other users of this machine can open %s (%s). Close it with chmod %o.", path, error.strerror, mode
+            "other users of this machine can open %s, and it cannot be closed (%s): %s", path, error.strerror, wanted
         )
     return True
 
