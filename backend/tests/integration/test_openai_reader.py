@@ -319,7 +319,7 @@ async def test_a_connection_is_used_again(upstream: Upstream):
     ("status", "error", "code", "said"),
     [
         (401, {"message": "Incorrect API key provided: sk-test-key"}, "provider_not_configured", "OPENAI_API_KEY"),
-        (403, {"message": "no"}, "provider_not_configured", "OPENAI_API_KEY"),
+        (403, {"message": "no"}, "provider_rejected", "It said: no"),
         (404, {"message": "The model does not exist", "code": "model_not_found"}, "unknown_model", "'scripted'"),
         (400, {"message": "too long", "code": "context_length_exceeded"}, "context_too_long", "CONTEXT_TOKENS"),
         (413, {"message": "too large"}, "context_too_long", "CONTEXT_TOKENS"),

@@ -77,7 +77,8 @@ def for_status(
     if status in (403, 404) and (advice := _permission(lower)):
         return ProviderRejected(f"{provider} does not allow this (HTTP {status}). {advice}{said}")
     if status == 403:
-        return ProviderRejected(f"{provider} does not allow this request (HTTP 403).{said}")
+        advice = "Check in the account's settings what the key may do, or choose another model."
+        return ProviderRejected(f"{provider} does not allow this request (HTTP 403). {advice}{said}")
     if status == 404 or code == "model_not_found":
         return UnknownModel(f"{provider} has no model named {model!r}. Choose another model.{said}")
     if "tokens per minute" in lower and status in (400, 413):  # Groq: the request alone is above the limit

@@ -5,6 +5,7 @@ an object for every piece. It differs where langchain-openai guesses or drops: a
 an invalid call instead of being completed, calls without an id or an index are kept, and so is a refusal, as text.
 """
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import orjson
@@ -12,12 +13,21 @@ from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
 
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.errors import in_stream
+from app.adapters.outbound.llm_providers.fields import Fields, fields
+from app.adapters.outbound.llm_providers.think_tags import ThinkTags
 from app.core.domain.errors import ProviderUnavailable
 from app.core.domain.ids import new_id
 from app.core.domain.text import clean_json, clean_text
 from app.core.ports import IAnswerSink, IFragmentSink
 
 _KEPT = {"model": "model_name", "system_fingerprint": "system_fingerprint", "service_tier": "service_tier"}
+
+
+BROKEN_ENDS = frozenset({"error", "network_error", "abort"})
+"""Ends of OpenRouter, BigModel and vLLM that are no end of an answer: the same request may succeed the next time."""
+
+FILTERED_ENDS = {"sensitive": "content_filter"}
+"""BigModel's word for its filter."""
 
 
 class StreamReader:
@@ -44,6 +54,7 @@ class StreamReader:
         self._service_tier: str | None = None
         self._response: dict[str, Any] = {}
         self._details: list[dict[str, Any]] = []
+        self._tags = ThinkTags()
         self.events = 0
         self.finished = False
         self.done = False
@@ -69,6 +80,8 @@ class StreamReader:
         """
         if self._rest:
             self.feed(b"\n")
+        self._add_tagged(self._tags.rest())
+        self._let_out()
         if not self.finished:
             raise self._endpoint.cut_short()
 
@@ -105,27 +118,34 @@ class StreamReader:
             self._chunk(cast("dict[str, Any]", chunk))
 
     def _chunk(self, chunk: dict[str, Any]) -> None:
-        if chunk.get("error"):
+        # vLLM's older servers: https://github.com/vllm-project/vllm/blob/v0.10.0/vllm/entrypoints/openai/protocol.py
+        if error := chunk.get("error") or (chunk if chunk.get("object") == "error" else None):
             endpoint = self._endpoint
             raise in_stream(
-                chunk["error"],
+                error,
                 provider=endpoint.title,
                 model=self._model,
                 key_variable=endpoint.provider.key_variable,
                 secret=endpoint.secret,
             )
-        if usage := chunk.get("usage"):
+        if usage := chunk.get("usage") or fields(chunk.get("x_groq")).get("usage"):
             self._usage = usage
             self._service_tier = chunk.get("service_tier")
         choices = chunk.get("choices")
         if not choices:
             return
         choice = choices[0]
+        if usage := choice.get("usage"):  # Moonshot
+            self._usage = usage
         if delta := choice.get("delta"):
             self._delta(delta)
         if reason := choice.get("finish_reason"):
+            if reason in BROKEN_ENDS and not self._calls:
+                raise ProviderUnavailable(
+                    f"{self._endpoint.title} could not finish its answer ({reason}). Try again, or use another model."
+                )
             self.finished = True
-            self._response["finish_reason"] = reason
+            self._response["finish_reason"] = FILTERED_ENDS.get(reason, reason)
             for key, name in _KEPT.items():
                 if value := chunk.get(key):
                     self._response[name] = value
@@ -135,8 +155,11 @@ class StreamReader:
             self._add_reasoning(piece)
         # A refusal is what the model says to the user in place of an answer.
         if piece := delta.get("content") or delta.get("refusal"):
-            self._add_content(piece)
-        for fragment in delta.get("tool_calls") or ():
+            if isinstance(piece, str):
+                self._add_tagged(self._tags.split(piece))
+            else:
+                self._add_content(piece)
+        for fragment in map(_with_text, delta.get("tool_calls") or ()):
             call = self._call_for(fragment)
             call.add(fragment)
             if self._fragment is not None:
@@ -144,6 +167,13 @@ class StreamReader:
                 self._fragment(id(call), fragment.get("id"), function.get("name"), function.get("arguments"))
         for detail in delta.get("reasoning_details") or ():
             self._add_detail(detail)
+
+    def _add_tagged(self, pieces: Iterable[tuple[bool, str]]) -> None:
+        for is_reasoning, text in pieces:
+            if is_reasoning:
+                self._add_reasoning(text)
+            else:
+                self._add_content(text)
 
     def _add_content(self, content: Any) -> None:
         """Text; or a list of parts, in which Mistral's thinking models keep their thoughts apart."""
@@ -212,6 +242,14 @@ class StreamReader:
         )
 
         return None if self._usage is None else _create_usage_metadata(self._usage, self._service_tier)
+
+
+def _with_text(fragment: Fields) -> Fields:
+    """A fragment whose arguments are text: Mistral's types allow an object too."""
+    function = fields(fragment.get("function"))
+    if not isinstance(function.get("arguments"), dict):
+        return fragment
+    return {**fragment, "function": {**function, "arguments": orjson.dumps(function["arguments"]).decode()}}
 
 
 class Call:
