@@ -183,3 +183,19 @@ async def test_an_edit_that_is_sent_again_runs_once(service: Service, upstream: 
     assert run_of(answers[0]) == run_of(answers[1])
     assert [m["content"] for m in exported["messages"] if m["role"] == "user"] == ["One", "Two"]
     assert len(upstream.requests) == 2
+
+
+async def test_an_ai_sdk_client_may_use_any_alphabet_for_ids(service: Service, upstream: Upstream):
+    conversation_id, message_id = new_id(), "msg:1/ä"
+    async with service.http() as http:
+        for _ in range(2):
+            assert (await over_ai_sdk(http, conversation_id, message_id, "One")).status_code == 200
+        assert len(upstream.requests) == 1
+        assert (await over_ai_sdk(http, conversation_id, message_id, "Two")).status_code == 409
+        edited = {"id": message_id, "role": "user", "parts": [{"type": "text", "text": "Two"}]}
+        edit = {"id": conversation_id, "messages": [edited], "messageId": message_id}
+        assert (await http.post("/api/chat", json=edit)).status_code == 200
+        assert await asked(service, conversation_id) == ["Two"]
+        again = {"id": conversation_id, "messages": [], "trigger": "regenerate-message", "messageId": message_id}
+        assert (await http.post("/api/chat", json=again)).status_code == 200
+    assert await asked(service, conversation_id) == ["One"]

@@ -1,17 +1,23 @@
 """What an AI SDK client sends: of all the messages in it only what is new is taken; the stored history is the truth."""
 
+import uuid
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.adapters.inbound.content import MAX_REASON, ClientId, ClientTools, ModelName, SkillSlug
+from app.adapters.inbound.content import MAX_REASON, ClientId, ClientTools, Label, ModelName, SkillSlug
 from app.core.domain.errors import InvalidFrame
+from app.core.domain.ids import is_client_id
 from app.core.domain.message import Content
 from app.core.domain.text import check_json, check_label
 from app.core.services.answers import Answer, ToolApproval, ToolResult
 
 MAX_MESSAGES = 10_000
+_FOREIGN_IDS = uuid.UUID("0c9e4b8a-51c7-5f0e-8d51-7b7f2a6f8a43")
+
+ForeignId = Label
+"""The id of a message as the client made it, in whatever alphabet."""
 
 
 class UIMessage(BaseModel):
@@ -19,7 +25,7 @@ class UIMessage(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    id: str = ""
+    id: ForeignId = ""
     role: Literal["system", "user", "assistant"]
     parts: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]], max_length=10_000)
 
@@ -38,7 +44,7 @@ class ChatRequest(BaseModel):
     id: ClientId
     messages: Annotated[list[UIMessage], Field(max_length=MAX_MESSAGES)] = Field(default_factory=list[UIMessage])
     trigger: Literal["submit-message", "regenerate-message"] = "submit-message"
-    messageId: ClientId | None = None  # noqa: N815 - the wire's own word
+    messageId: ForeignId | None = None  # noqa: N815 - the wire's own word
     model: ModelName | None = None
     skill: SkillSlug | None = None
     clientTools: ClientTools = Field(default_factory=list[str])  # noqa: N815
@@ -53,6 +59,13 @@ class ChatRequest(BaseModel):
         if not self.messages:
             raise InvalidFrame("The request has no messages.")
         return self.messages[-1]
+
+
+def stored_id(message_id: str | None) -> str | None:
+    """The id that a client's message is stored under: its own where that can be one, else always the same made from it."""
+    if not message_id or is_client_id(message_id):
+        return message_id or None
+    return str(uuid.uuid5(_FOREIGN_IDS, message_id))
 
 
 def content_of(message: UIMessage) -> Content:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
-from app.adapters.inbound.ai_sdk.request import ChatRequest, answers_in, content_of
+from app.adapters.inbound.ai_sdk.request import ChatRequest, answers_in, content_of, stored_id
 from app.adapters.inbound.ai_sdk.translate import Chunk, Translator, first_answer, without_void
 from app.adapters.inbound.content import ClientId
 from app.adapters.inbound.json_bodies import JsonRoute
@@ -13,7 +13,6 @@ from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me, Services
 from app.core.domain.errors import NotFound
 from app.core.domain.event import SUSPENDED, to_json
-from app.core.domain.ids import is_client_id
 from app.core.domain.message import MessageRole
 from app.core.domain.run import Run, RunStatus
 from app.core.domain.user import User
@@ -62,15 +61,15 @@ async def _begin(body: ChatRequest, user: User, atelier: Services) -> tuple[Run,
     last = body.last
     if last.role == "assistant":
         return await _answer(body, user, atelier)
-    content = content_of(last)
-    if body.messageId is not None and await atelier.history.has_message(user, body.id, body.messageId):
-        return await atelier.runs.edit(user, body.id, body.messageId, content, body.model, body.clientTools), 0
+    content, replaced = content_of(last), stored_id(body.messageId)
+    if replaced is not None and await atelier.history.has_message(user, body.id, replaced):
+        return await atelier.runs.edit(user, body.id, replaced, content, body.model, body.clientTools), 0
     run = await atelier.runs.send(
         user,
         Send(
             content=content,
             conversation_id=body.id,
-            message_id=last.id if is_client_id(last.id) else None,
+            message_id=stored_id(last.id),
             model=body.model,
             client_tools=body.clientTools,
             skill=body.skill,
@@ -104,8 +103,8 @@ async def _active(conversation_id: str, user: User, atelier: Services) -> Run | 
 
 async def _again(body: ChatRequest, user: User, atelier: Services) -> Run:
     """Run a turn again: that of the message that is named, an answer or a user message, else the last one."""
-    if body.messageId is not None:
-        message = await atelier.history.message(user, body.id, body.messageId)
+    if (message_id := stored_id(body.messageId)) is not None:
+        message = await atelier.history.message(user, body.id, message_id)
     else:
         newest = await atelier.history.messages(user, body.id, limit=1, before=None, after=None)
         if not newest.items:

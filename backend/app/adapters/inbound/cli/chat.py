@@ -248,6 +248,8 @@ class _Session:
 
     async def _show_history(self) -> None:
         page = await self.client.get(f"/api/conversations/{self.conversation_id}/messages", limit=SHOWN_AGAIN)
+        conversation = await self.client.get(f"/api/conversations/{self.conversation_id}")
+        model = self.options.model or conversation["next_model"]
         runs = page.get("runs", {})
         run = None
         for message in page["items"]:
@@ -260,6 +262,7 @@ class _Session:
             self.screen.outcome(run)
             if run["status"] in ("failed", "cancelled"):
                 self.screen.console.print(Text("(/retry asks again)", style="dim"))
+        self.screen.console.print(Text(f"(answering with {model})", style="dim"))
 
 
 def _write_new(name: str, content: str) -> None:
