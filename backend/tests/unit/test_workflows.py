@@ -33,13 +33,19 @@ def a_field(**changes: Any) -> dict[str, Any]:
 
 def test_the_example_is_listed_word_for_word():
     (example,) = ToolFiles(ROOT / "config", ROOT / "workflows").tools().values()
-    assert (example.name, example.description) == ("example", "Тестовый txt2img workflow")
+    assert (example.name, example.description) == (
+        "example",
+        "Makes a picture from a text prompt (Stable Diffusion 1.5)",
+    )
     assert example.input_schema == {
         "type": "object",
         "properties": {
-            "positive_prompt": {"type": "string", "description": "Позитивный промпт"},
-            "negative_prompt": {"type": "string", "description": "Негативный промпт", "default": ""},
-            "seed": {"type": "integer", "description": "Seed для KSampler"},
+            "positive_prompt": {"type": "string", "description": "What the picture shows"},
+            "negative_prompt": {"type": "string", "description": "What the picture must not show", "default": ""},
+            "seed": {
+                "type": "integer",
+                "description": "The seed; the same seed and prompts make the same picture. Random when left out",
+            },
         },
         "required": ["positive_prompt"],
     }
