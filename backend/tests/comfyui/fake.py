@@ -45,9 +45,11 @@ class FakeComfyUI:
         sends_previews: as many as it sends a node.
         lose_answer: the connection breaks after /prompt has taken the job.
         output_bytes: how large what SaveImage makes is.
+        asked: the addresses that were asked, with their queries.
     """
 
     def __init__(self) -> None:
+        self.asked: list[str] = []
         self.prompts: list[dict[str, Any]] = []
         self.executed: list[str] = []
         self.interrupted: list[str] = []
@@ -127,6 +129,7 @@ class FakeComfyUI:
 
     @web.middleware
     async def _troubled(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self.asked.append(request.raw_path)
         if self.hang:
             await asyncio.Event().wait()
         if self.breaks:
@@ -218,7 +221,12 @@ class FakeComfyUI:
         return web.json_response({"name": image.filename, "subfolder": "", "type": "input"})
 
     async def _models(self, request: web.Request) -> web.Response:
-        folders = {"checkpoints": ["v1-5-pruned-emaonly.safetensors"], "loras": ["detail.safetensors"]}
+        folders = {
+            "checkpoints": ["v1-5-pruned-emaonly.safetensors"],
+            "loras": ["detail.safetensors"],
+            "custom_nodes": ["somebody/secrets.py"],
+            "configs": ["v1-inference.yaml"],
+        }
         folder = request.match_info.get("folder")
         if folder is None:
             return web.json_response(list(folders))

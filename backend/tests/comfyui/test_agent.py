@@ -178,3 +178,35 @@ async def test_the_agent_looks_into_comfyui(start: Start, example: None, comfyui
     assert json.loads(found[4])["nodes"] == 26
     assert json.loads(found[5]) == {"running": [], "pending": []}
     assert "0.3.64" in found[7]
+
+
+@pytest.mark.parametrize(
+    "category",
+    ["../../manager/reboot", "../queue", "../view?filename=../../../etc/passwd&type=output", "..", "custom_nodes"],
+)
+async def test_models_are_listed_from_comfyuis_own_folders_only(
+    service: Service, comfyui: FakeComfyUI, upstream: Upstream, category: str
+):
+    upstream.calls(("c", "getAvailableModels", json.dumps({"category": category})))
+    async with service.socket() as socket:
+        frames = await socket.ask("What is there?")
+    result = next(f for f in frames if f["type"] == "tool_result")
+    assert (result["is_error"], "Its folders: checkpoints, loras." in result["content"]) == (True, True)
+    assert set(comfyui.asked) <= {"/object_info", "/models"}, comfyui.asked
+
+
+async def test_the_agent_runs_no_workflow_that_leaves_comfyuis_folders(
+    start: Start, comfyui: FakeComfyUI, upstream: Upstream
+):
+    service = await start(comfyui_url=comfyui.url, tool_approval={"*": "auto"})
+    workflow = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 0}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "../../startup"}},
+    }
+    upstream.calls(("c1", "applyWorkflowJson", json.dumps({"workflow": workflow})))
+    upstream.calls(("c2", "executeWorkflow", "{}"))
+    async with service.socket() as socket:
+        frames = await socket.ask("Run it")
+    result = next(f for f in frames if f["type"] == "tool_result" and f["tool_call_id"] == "c2")
+    assert "SaveImage (node 2): filename_prefix must be a name inside ComfyUI's own folders" in result["content"]
+    assert comfyui.prompts == []

@@ -97,6 +97,53 @@ async def test_a_call_that_does_not_fit_says_where(plain: Service, call: Any, st
         assert all(said in message for (_, message), (_, said) in zip(found, faults, strict=True))
 
 
+def define_saving_tool(folder: Path) -> None:
+    """A tool that reads and writes files by the caller's names."""
+    nodes = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "/operator/knows"}},
+        "3": {"class_type": "CLIPTextEncode", "inputs": {"text": ""}},
+    }
+    places = {"image": (1, "image"), "prefix": (2, "filename_prefix"), "prompt": (3, "text")}
+    fields = [
+        {"name": name, "mapping": {"node": node, "attribute": attribute}} for name, (node, attribute) in places.items()
+    ]
+    (folder / "config" / "save.json").write_text(json.dumps([{"name": "save", "fields": fields}]))
+    (folder / "workflows" / "save.json").write_text(json.dumps(nodes))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("image", "../../../../etc/passwd"), ("image", "/etc/passwd"), ("image", "x.png [output]")),
+        *(("prefix", "../x"), ("prefix", "D:\\x")),
+    ],
+)
+async def test_a_file_name_that_leaves_comfyuis_folders_is_refused(
+    service: Service, comfyui: FakeComfyUI, tmp_path: Path, name: str, value: str
+):
+    define_saving_tool(tmp_path)
+    await until_listed(service, "save")
+    answer = await invoke(service, {"tool": "save", "params": {name: value}})
+    assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, f"/{name}")
+    assert "inside ComfyUI's own folders" in answer.json()["detail"]
+    assert comfyui.prompts == []
+
+
+async def test_only_what_the_caller_gives_is_looked_at(plain: Service, tmp_path: Path):
+    define_saving_tool(tmp_path)
+    await until_listed(plain, "save")
+    answer = await invoke(plain, {"tool": "save", "params": {"prompt": "../ /etc C:/", "image": "b.png"}})
+    assert answer.status_code == 200
+    assert answer.json()["workflow"]["2"]["inputs"]["filename_prefix"] == "/operator/knows"
+
+
+async def until_listed(service: Service, name: str) -> None:
+    async with asyncio.timeout(10):
+        while name not in [tool["name"] for tool in (await service.get("/tools"))["tools"]]:
+            pass
+
+
 async def test_a_definition_that_changes_is_used(plain: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     document = json.loads((tmp_path / "config" / "example.json").read_text())
     document.append({**document[0], "name": "second", "workflow": "example.json"})

@@ -11,6 +11,8 @@ type Named = Record<string, Tool>;
 
 const COLUMN = 340;
 const SHOWN = 40;
+/** Folders that ComfyUI lists beside those for models, with code and settings in them. */
+const HIDDEN_FOLDERS = ["custom_nodes", "configs"];
 const TEXT_TYPES = ["customtext", "text", "string"];
 
 /** A change that cannot be made, in words that a model can act on. */
@@ -315,7 +317,14 @@ function environmentTools(app: ComfyApp): Named {
 
     getAvailableModels: async ({ category }: declared.GetAvailableModels) => {
       const read = async (path: string) => (await (await app.api.fetchApi(path)).json()) as string[];
-      const folders = category ? [category] : await read("/models");
+      const known = (await read("/models")).filter(
+        (name) => !HIDDEN_FOLDERS.includes(name) && !/^\.{0,2}$|[\\/]/.test(name),
+      );
+      if (category && !known.includes(category))
+        throw new CanvasError(
+          `ComfyUI has no folder ${JSON.stringify(category.slice(0, 100))} for models. Its folders: ${known.join(", ")}.`,
+        );
+      const folders = category ? [category] : known;
       const lists = await Promise.all(
         folders.map((folder) => read(`/models/${encodeURIComponent(folder)}`).catch(() => [])),
       );
@@ -385,7 +394,7 @@ async function execute(app: ComfyApp, prompts: Set<string>, patience: number | n
 /** How a run ended, as ComfyUI's history has it; undefined where it goes on. */
 async function endOf(app: ComfyApp, promptId: string): Promise<Ended | undefined> {
   try {
-    const answer = await app.api.fetchApi(`/history/${promptId}`);
+    const answer = await app.api.fetchApi(`/history/${encodeURIComponent(promptId)}`);
     return ((await answer.json()) as Record<string, Ended>)[promptId];
   } catch {
     throw new CanvasError("The connection to ComfyUI was lost while this ran. Whether it was done is not known.");

@@ -4,7 +4,7 @@ A workflow is in ComfyUI's API format: node ids to `{class_type, inputs}`; an in
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
@@ -189,6 +189,13 @@ class WorkflowTool:
             for name, places in self.media_places.items()
             if all(workflow[node]["class_type"] in IMAGE_NODES for node, _ in places)
         }
+
+    def places(self, names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+        """Where parameters go: name, node, and the name of what is set there."""
+        wanted = set(names)
+        for one, targets in self._targets:
+            if one.name in wanted and not one.is_constant:
+                yield from ((one.name, path[0], path[-1]) for path in targets)
 
     def fill(self, arguments: Mapping[str, Any], chance: random.Random) -> Workflow:
         """The workflow with `arguments` in it, which fit the schema; what they leave out is generated or has its default.

@@ -76,7 +76,7 @@ class Environment:
 
     async def available_models(self, given: GetAvailableModels) -> str:
         """The model files by folder."""
-        return _json(dict(await self._environment.models(given.category)))
+        return _json(dict(await self._environment.models(given.category or None)))
 
     async def read_documentation(self, given: ReadDocumentation) -> str:
         """A node's inputs, outputs and help."""

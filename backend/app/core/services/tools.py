@@ -23,6 +23,7 @@ from app.core.ports import (
     StoredFile,
     Upload,
 )
+from app.core.services.workflow_files import WHAT_FITS, leaves_its_folder
 
 FILES = "/api/files/"
 _NAMESPACE = uuid.UUID("6f0d2c58-0d0b-5b5e-9a53-6a2f2f3f9a11")
@@ -88,7 +89,7 @@ class ToolService:
         """
         tool = self._repository.tools().get(name)
         if tool is None:
-            raise NotFound(f"There is no tool named {name[:100]!r}. The list of tools has those that there are.")
+            raise NotFound(f"There is no tool named {name[:100]!r}.")
         return tool
 
     def check(self, tool: WorkflowTool, arguments: Any) -> dict[str, Any]:
@@ -117,6 +118,7 @@ class ToolService:
     ) -> Invocation:
         tool = self.find(name)
         workflow = tool.fill(self.check(tool, arguments), self._chance)
+        _check_files(tool, arguments, workflow)
         prompt_id = str(uuid.uuid5(_NAMESPACE, call_key)) if call_key else new_id()
         if self._runner is None:
             return Invocation(prompt_id, workflow)
@@ -139,8 +141,8 @@ class ToolService:
         """
         found: dict[str, tuple[str, bytes]] = {}
         for name in tool.media_places:
-            value = arguments.get(name)
-            if not isinstance(value, str) or FILES not in value:
+            value: Any = arguments.get(name)
+            if not _is_own_file(value):
                 continue
             file = await self._files.find(user_id, value.rpartition(FILES)[2])
             if file is None:
@@ -166,6 +168,25 @@ class ToolService:
 
     async def _keep(self, user_id: str, output: Output) -> StoredFile:
         return await self._files.save(user_id, output.name, output.media_type, output.chunks())
+
+
+def _check_files(tool: WorkflowTool, arguments: Mapping[str, Any], workflow: Workflow) -> None:
+    """Raises:
+    InvalidArguments: a file name that the caller gave leaves ComfyUI's folders.
+    """
+    faults = [
+        {"path": f"/{name}", "message": f"{WHAT_FITS}."}
+        for name, node, target in tool.places(arguments)
+        if not (name in tool.media_places and _is_own_file(arguments[name]))
+        and leaves_its_folder(workflow[node], target, arguments[name])
+    ]
+    if faults:
+        raise InvalidArguments(tool.name, faults)
+
+
+def _is_own_file(value: Any) -> bool:
+    """Whether a value is the address of a file here; its id is looked up before it is used."""
+    return isinstance(value, str) and FILES in value
 
 
 def _faults(tool: WorkflowTool, arguments: dict[str, Any]) -> list[dict[str, str]]:

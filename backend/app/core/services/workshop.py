@@ -28,6 +28,7 @@ from app.core.ports import IEnvironment, Invocation, IWorkflowDocuments, Progres
 from app.core.services.graph_editor import GraphEditor, GraphError
 from app.core.services.tools import ToolService
 from app.core.services.workflow_check import check
+from app.core.services.workflow_files import check_files
 
 ATTEMPTS = 8
 _NAMESPACE = uuid.UUID("f4fbd1a4-9f0e-5c3e-8f2c-6f2d1f1f5a77")
@@ -128,6 +129,7 @@ class Workshop:
         if not workflow:
             raise GraphError("The workflow is empty. Add nodes to it first.")
         check(workflow, info)
+        check_files(workflow)
         if not any(info[node["class_type"]].get("output_node") for node in workflow.values()):
             raise GraphError("No node gives anything out. Add one such as SaveImage, and connect it.")
         return workflow

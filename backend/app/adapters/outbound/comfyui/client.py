@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
+from urllib.parse import quote
 
 import aiohttp
 import orjson
 
-from app.core.domain.errors import AtelierError
+from app.core.domain.errors import AtelierError, NotFound
 from app.core.domain.node_types import NodeType
 from app.core.domain.workflow_errors import RunnerTimeout, RunnerUnavailable, WorkflowFailed
 
@@ -18,6 +19,8 @@ MAX_JSON_BYTES = 64 * 1024 * 1024
 PIECE_BYTES = 256 * 1024
 
 SUMMARY_MODELS = 20
+HIDDEN_FOLDERS = frozenset({"custom_nodes", "configs"})
+"""Folders that ComfyUI lists beside those for models, with code and settings in them."""
 
 
 class ComfyClient:
@@ -35,13 +38,14 @@ class ComfyClient:
 
     # --- requests
 
-    async def get(self, path: str, **parameters: str) -> Any:
-        """The answer to a GET.
+    async def get(self, *segments: str) -> Any:
+        """The answer to a GET of the path that `segments` make; each stays one segment, whatever is in it.
 
         Raises:
             RunnerUnavailable, RunnerTimeout, WorkflowFailed: there is none, or not one that can be read.
         """
-        status, body = await self.request("GET", path, params=parameters)
+        path = "".join(f"/{quote(segment, safe='')}" for segment in segments)
+        status, body = await self.request("GET", path)
         if status in _AWAY:
             raise unreachable()
         if status != 200:
@@ -124,7 +128,7 @@ class ComfyClient:
     async def object_info(self, *, refresh: bool = False) -> Mapping[str, Any]:
         """Its node types by class; read once, and again on `refresh`."""
         if self._object_info is None or refresh:
-            self._object_info = cast("Mapping[str, Any]", await self.get("/object_info"))
+            self._object_info = cast("Mapping[str, Any]", await self.get("object_info"))
         return self._object_info
 
     def known_object_info(self) -> Mapping[str, Any] | None:
@@ -149,21 +153,29 @@ class ComfyClient:
         return "\n".join(lines)
 
     async def models(self, folder: str | None = None) -> Mapping[str, Sequence[str]]:
-        """Its model files by folder."""
-        folders: list[str] = [folder] if folder is not None else await self.get("/models")
-        files = await asyncio.gather(*(self.get(f"/models/{name}") for name in folders), return_exceptions=True)
+        """Its model files by folder.
+
+        Raises:
+            NotFound: ComfyUI lists no such folder.
+        """
+        listed: list[Any] = await self.get("models")
+        known = [name for name in listed if isinstance(name, str) and name not in HIDDEN_FOLDERS and _is_segment(name)]
+        if folder is not None and folder not in known:
+            raise NotFound(f"ComfyUI has no folder {folder[:100]!r} for models. Its folders: {', '.join(known)}.")
+        folders = [folder] if folder is not None else known
+        files = await asyncio.gather(*(self.get("models", name) for name in folders), return_exceptions=True)
         found: dict[str, Sequence[str]] = {}
-        for name, listed in zip(folders, files, strict=True):
-            if isinstance(listed, WorkflowFailed):
+        for name, names in zip(folders, files, strict=True):
+            if isinstance(names, WorkflowFailed):
                 continue
-            if isinstance(listed, BaseException):
-                raise listed
-            found[name] = listed
+            if isinstance(names, BaseException):
+                raise names
+            found[name] = names
         return found
 
     async def queue(self) -> Mapping[str, Any]:
         """What runs and what waits, by the ids of the jobs."""
-        document = await self.get("/queue")
+        document = await self.get("queue")
         pending: list[list[Any]] = document.get("queue_pending") or []
         waiting = sorted(pending, key=lambda job: job[0])
         running: list[list[Any]] = document.get("queue_running") or []
@@ -183,7 +195,7 @@ class ComfyClient:
 
     async def system_stats(self) -> Mapping[str, Any]:
         """Its version, memory and devices."""
-        return await self.get("/system_stats")
+        return await self.get("system_stats")
 
 
 _AWAY = (502, 503, 504)
@@ -193,6 +205,11 @@ _AWAY = (502, 503, 504)
 def unreachable() -> AtelierError:
     """No connection can be made."""
     return RunnerUnavailable("ComfyUI cannot be reached. Check COMFYUI_URL and that ComfyUI runs, then try again.")
+
+
+def _is_segment(name: str) -> bool:
+    """Whether a name can stand between two slashes of an address."""
+    return name not in ("", ".", "..") and "/" not in name and "\\" not in name
 
 
 def _decode(data: bytes) -> Any:

@@ -191,7 +191,7 @@ class ComfyRunner:
                 job.over.clear()
 
     async def _record(self, job: _Job) -> Mapping[str, Any] | None:
-        history: Any = await self._client.get(f"/history/{job.prompt_id}")
+        history: Any = await self._client.get("history", job.prompt_id)
         found: Any = cast("dict[str, Any]", history).get(job.prompt_id) if isinstance(history, dict) else None
         return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
