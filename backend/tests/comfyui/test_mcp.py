@@ -5,6 +5,7 @@ import base64
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -99,6 +100,40 @@ async def test_what_is_wrong_is_told(service: Service, comfyui: FakeComfyUI):
             await client.call_tool("nothing", {})
         with pytest.raises(MCPError, match="no such file"):
             await client.read_resource("atelier://files/none")
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/builder"])
+async def test_a_call_of_an_unknown_tool_leaves_no_task_behind(service: Service, path: str):
+    def reporting() -> int:
+        return sum("rogress" in getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks())
+
+    async with Client(streamable_http_client(f"{service.url}{path}", http_client=create_http())) as client:
+        for _ in range(3):
+            with pytest.raises(MCPError, match=r"no tool named 'nothing'. tools/list tells"):
+                await client.call_tool("nothing", {})
+        assert reporting() == 0
+
+
+async def test_blanks_around_a_header_are_not_part_of_it(service: Service):
+    call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "nothing", "arguments": {}}}
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    call["params"]["_meta"] = meta
+    body = json.dumps(call).encode()
+    head = [
+        *("POST /mcp HTTP/1.1", f"Host: {urlsplit(service.url).netloc}", f"Authorization: Bearer {TOKEN}"),
+        *("Accept: application/json, text/event-stream", "Content-Type: application/json", "Connection: close"),
+        *(f"Content-Length: {len(body)}", "MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call"),
+        "Mcp-Name: \t nothing \t",
+    ]
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(service.url).port)
+    writer.write("\r\n".join([*head, "", ""]).encode() + body)
+    answer = (await reader.read()).decode()
+    writer.close()
+    assert "no tool named" in answer, answer
 
 
 async def test_a_call_that_is_cancelled_stops_the_job(service: Service, comfyui: FakeComfyUI):

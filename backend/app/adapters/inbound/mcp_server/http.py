@@ -52,7 +52,9 @@ class _Door:
             self._ready = asyncio.get_running_loop().create_future()
             self._running = asyncio.create_task(self._run(self._ready), name="mcp")
         manager = await asyncio.shield(self._ready)
-        await manager.handle_request(scope, receive, send)
+        # Blanks around a header's value are no part of it (RFC 9110, 5.5), and the SDK compares values as they are.
+        headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+        await manager.handle_request({**scope, "headers": headers}, receive, send)
 
     async def stop(self) -> None:
         """End all sessions."""

@@ -2,7 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ MAX_INLINE_BYTES = 4 * 1024 * 1024
 """Pictures up to this size come as content; larger ones, and all other files, as links."""
 
 RECENT_FILES = 50
+_HOW_TO_LIST = "tools/list tells what there is."
 WORKFLOWS, RESULTS = "atelier://workflows/", "atelier://files/"
 BUILDER_INSTRUCTIONS = (
     "The tools build one ComfyUI workflow: add nodes, connect them by the slots that are answered, set values, run it. "
@@ -102,15 +104,12 @@ class _BuilderAnswers:
     async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         user_id, base_url = self._who(context)
         if params.name not in self._builder.tools():
-            raise MCPError(types.INVALID_PARAMS, f"There is no tool named {params.name[:100]!r}.")
-        progress = _ProgressReport(context)
+            raise MCPError(types.INVALID_PARAMS, f"There is no tool named {params.name[:100]!r}. {_HOW_TO_LIST}")
         try:
-            answer = await self._builder.call(user_id, params.name, params.arguments or {}, progress.take)
+            async with _progress_report(context) as take:
+                answer = await self._builder.call(user_id, params.name, params.arguments or {}, take)
         except AtelierError as error:
-            said = types.TextContent(type="text", text=error.message)
-            return types.CallToolResult(content=[said], is_error=True)
-        finally:
-            await progress.end()
+            return _failed(error)
         if answer.invocation is not None:
             shown = await made(answer.invocation, self._files, user_id, base_url)
             return types.CallToolResult(content=shown, structured_content=answer_of(answer.invocation, base_url))
@@ -134,18 +133,15 @@ class _Answers:
 
     async def call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
         user_id, base_url = self._who(context)
-        progress = _ProgressReport(context)
         try:
             self._tools.find(params.name)
         except NotFound as error:
-            raise MCPError(types.INVALID_PARAMS, error.message) from error
+            raise MCPError(types.INVALID_PARAMS, f"{error.message} {_HOW_TO_LIST}") from error
         try:
-            done = await self._tools.invoke(user_id, params.name, params.arguments or {}, progress.take)
+            async with _progress_report(context) as take:
+                done = await self._tools.invoke(user_id, params.name, params.arguments or {}, take)
         except AtelierError as error:
-            said = types.TextContent(type="text", text=error.message)
-            return types.CallToolResult(content=[said], is_error=True)
-        finally:
-            await progress.end()
+            return _failed(error)
         answer = answer_of(done, base_url)
         return types.CallToolResult(content=await made(done, self._files, user_id, base_url), structured_content=answer)
 
@@ -229,29 +225,31 @@ async def _bytes(files: IFileStore, user_id: str, file_id: str) -> bytes:
     return await asyncio.to_thread(Path(found[1]).read_bytes)
 
 
-class _ProgressReport:
-    """Tells an MCP client how far a call is: its numbers only rise, so each step of a node counts as one."""
+def _failed(error: AtelierError) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(type="text", text=error.message)], is_error=True)
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._told = 0
-        self._queue: asyncio.Queue[Progress | None] = asyncio.Queue()
-        self._teller = asyncio.create_task(self._tell())
 
-    def take(self, progress: Progress) -> None:
-        """Note how far it is; told in its turn."""
+@asynccontextmanager
+async def _progress_report(context: Context) -> AsyncGenerator[Callable[[Progress], None]]:
+    """Takes how far a call is, and tells an MCP client: its numbers only rise, so each step of a node counts as one."""
+    queue: asyncio.Queue[Progress | None] = asyncio.Queue()
+
+    def take(progress: Progress) -> None:
         if progress.preview is None:
-            self._queue.put_nowait(progress)
+            queue.put_nowait(progress)
 
-    async def end(self) -> None:
-        """Tell what is left."""
-        self._queue.put_nowait(None)
-        await asyncio.gather(self._teller, return_exceptions=True)
-
-    async def _tell(self) -> None:
-        while (progress := await self._queue.get()) is not None:
-            self._told += 1
+    async def tell() -> None:
+        told = 0
+        while (progress := await queue.get()) is not None:
+            told += 1
             text = progress.text or ""
             if progress.progress is not None and progress.total:
                 text = f"{text} {progress.progress:g}/{progress.total:g}".strip()
-            await self._context.session.report_progress(self._told, None, text or None)
+            await context.session.report_progress(told, None, text or None)
+
+    teller = asyncio.create_task(tell())
+    try:
+        yield take
+    finally:
+        queue.put_nowait(None)
+        await asyncio.gather(teller, return_exceptions=True)
