@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
+from app.adapters.inbound.workflow_files import MAX_WORKFLOW_BYTES, read_workflow
 from app.core.domain.workflow import DefinitionError, ToolDefinition, WorkflowTool
+from app.core.services import canvas as canvas_format
 from app.core.services.workflow_import import import_workflow
 from tests.client import Service
 from tests.comfyui.fake import OBJECT_INFO, FakeComfyUI
@@ -213,9 +215,59 @@ async def test_a_picture_brings_its_workflow(service: Service):
     api = json.dumps(json.loads((ROOT / "workflows" / "example.json").read_text()))
     async with service.http() as http:
         for content in (picture(prompt=api), picture(workflow=json.dumps(canvas()))):
-            answer = await http.post("/api/workflows", params={"name": "p"}, content=content)
+            answer = await http.post("/api/workflows", params={"name": "p"}, content=content, headers=AS_PNG)
             assert answer.status_code == 200, answer.text
             assert "3" in answer.json()["workflow"]
         for content, said in ((picture(), "no workflow"), (b"\x89PNG...", "cannot be read"), (b"{", "not JSON")):
-            answer = await http.post("/api/workflows", params={"name": "p"}, content=content)
+            answer = await http.post("/api/workflows", params={"name": "p"}, content=content, headers=AS_PNG)
             assert (answer.status_code, said in answer.json()["detail"]) == (422, True)
+
+
+AS_PNG = {"Content-Type": "image/png"}
+
+
+def many(nodes: int) -> dict[str, Any]:
+    return {str(n): {"class_type": "CLIPTextEncode", "inputs": {"text": ""}} for n in range(nodes)}
+
+
+def nested(depth: int, instances: int) -> dict[str, Any]:
+    """A small canvas whose groups, laid open, have `instances` to the power of `depth` nodes."""
+    kinds = [f"group-{level}" for level in range(depth)] + ["SaveImage"]
+    levels = [[{"id": n, "type": kind} for n in range(instances)] for kind in kinds]
+    groups = [{"id": kind, "nodes": inner, "links": []} for kind, inner in zip(kinds, levels[1:], strict=False)]
+    return {"nodes": levels[0], "links": [], "definitions": {"subgraphs": groups}}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        many(canvas_format.MAX_NODES + 1),
+        {"nodes": [{"id": n, "type": "SaveImage"} for n in range(canvas_format.MAX_NODES + 1)], "links": []},
+        {"nodes": [], "links": [[n, 1, 0, 2, 0, "IMAGE"] for n in range(canvas_format.MAX_ALL_LINKS + 1)]},
+        nested(15, 10),
+    ],
+)
+async def test_a_workflow_that_is_too_large_is_refused(service: Service, document: dict[str, Any]):
+    async with service.http() as http:
+        answer = await http.post("/api/workflows", params={"name": "p"}, json=document)
+    assert (answer.status_code, "a workflow may have 5,000 nodes" in answer.json()["detail"]) == (422, True)
+
+
+def test_a_workflow_of_many_bytes_is_refused():
+    with pytest.raises(DefinitionError, match="larger than"):
+        read_workflow(b" " * (MAX_WORKFLOW_BYTES + 1))
+
+
+def test_parameters_of_one_name_are_numbered():
+    imported = import_workflow("t", many(3), None)
+    assert [field["name"] for field in imported.definition["fields"]] == ["prompt", "prompt_2", "prompt_3"]
+
+
+@pytest.mark.parametrize("media_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+@pytest.mark.parametrize("path", ["/invoke", "/api/workflows?name=p", "/v1/chat/completions"])
+async def test_a_body_of_another_media_type_is_refused(service: Service, path: str, media_type: str | None):
+    headers = {"Content-Type": media_type} if media_type else {}
+    async with service.http() as http:
+        answer = await http.post(path, content=b"{}", headers=headers)
+    assert answer.status_code == 415
+    assert "Send it with Content-Type: application/json" in answer.text

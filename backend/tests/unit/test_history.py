@@ -1,3 +1,5 @@
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,3 +87,13 @@ def test_the_newest_branch_through_a_message_ends_in_its_newest_descendant(
 
 def test_an_empty_conversation_is_one_open_stretch():
     assert go_on_from(Conversation(user_id="u"), 0) == ([], [(1, None)])
+
+
+def test_a_branch_is_found_without_walking_through_all_forks():
+    class Forks(list[tuple[int, int]]):
+        def __iter__(self) -> Any:
+            raise AssertionError("each step would cost as much as there are forks")
+
+    forks = Forks([(seq, seq - 2) for seq in range(3, 10_000)])
+    assert branch_to(forks, 9_999)[-1] == (9_999, 9_999)
+    assert len(branch_to(forks, 9_999)) == 5_000

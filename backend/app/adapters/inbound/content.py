@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import ErrorDetails
 
 from app.core.domain.declared_tools import MAX_NAME, SLUG
-from app.core.domain.errors import AtelierError
+from app.core.domain.errors import AtelierError, UnsupportedMediaType
 from app.core.domain.ids import CLIENT_ID
 from app.core.domain.text import check_json, check_label
 
@@ -45,6 +45,17 @@ def message_of(detail: ErrorDetails) -> str:
     if detail["type"] == "value_error":
         return str(detail.get("ctx", {}).get("error") or detail["msg"])
     return detail["msg"]
+
+
+def check_media_type(given: str | None, *accepted: str) -> None:
+    """Nothing, where a request's body has one of the media types that are accepted.
+
+    Raises:
+        UnsupportedMediaType: it has another one, or does not say.
+    """
+    if (given or "").partition(";")[0].strip().lower() not in accepted:
+        said = f"{given[:100]!r} is not taken here" if given else "The request does not say what its body is"
+        raise UnsupportedMediaType(f"{said}. Send it with Content-Type: {' or '.join(accepted)}.")
 
 
 MessageContent = Annotated[

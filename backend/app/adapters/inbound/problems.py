@@ -23,6 +23,7 @@ STATUS: dict[str, int] = {
     "unknown_type": 422,
     "empty_input": 422,
     "too_large": 413,
+    "unsupported_media_type": 415,
     "request_timeout": 408,
     "unauthenticated": 401,
     "forbidden": 403,

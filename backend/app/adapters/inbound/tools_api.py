@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from fastapi import APIRouter, Query, Request
 from starlette.responses import FileResponse, Response
 
-from app.adapters.inbound.content import ClientId
+from app.adapters.inbound.content import ClientId, check_media_type
 from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.leaving import ClientGone, unless_gone
 from app.adapters.inbound.problems import problem
@@ -81,14 +81,19 @@ async def tools(atelier: Atelier) -> Response:
     summary="Run a workflow tool",
     max_body_size=MAX_INVOKE_BYTES,
     openapi_extra=_CALL,
-    responses={code: {"model": Problem} for code in (404, 422, 502, 503, 504)},
+    responses={code: {"model": Problem} for code in (404, 415, 422, 502, 503, 504)},
 )
 async def invoke(request: Request, user: Me, atelier: Atelier) -> Response:
     """Waits until ComfyUI is done, and answers with what it made; without a ComfyUI, with the filled-in workflow.
 
     Going away stops the job.
     """
+    check_media_type(request.headers.get("content-type"), "application/json")
     name, arguments = _call(await request.body())
+    try:
+        atelier.tools.find(name)
+    except NotFound as error:
+        raise NotFound(f"{error.message} GET /tools lists what there is.") from error
     try:
         calling = atelier.tools.invoke(user.id, name, arguments)
         done = await (unless_gone(request.receive, calling) if atelier.tools.runs_workflows else calling)
@@ -112,7 +117,7 @@ async def workflows(atelier: Atelier) -> Response:
     summary="Make a tool of a workflow",
     max_body_size=MAX_FILE_BYTES,
     openapi_extra=_WORKFLOW,
-    responses={409: {"model": Problem}, 422: {"model": Problem}},
+    responses={code: {"model": Problem} for code in (409, 415, 422)},
 )
 async def import_a_workflow(
     request: Request,
@@ -122,8 +127,9 @@ async def import_a_workflow(
     save: Annotated[bool, Query(description="Write it; without that it is only shown.")] = False,
 ) -> Response:
     """The body is a workflow in API or canvas format, or a PNG that ComfyUI made. Nothing is overwritten."""
+    check_media_type(request.headers.get("content-type"), "application/json", "image/png")
     try:
-        document = read_workflow(await request.body())
+        document = await asyncio.to_thread(read_workflow, await request.body())
         info = await _node_types(atelier, needed=is_canvas(document))
         imported = await asyncio.to_thread(import_workflow, name, document, info)
         if save:

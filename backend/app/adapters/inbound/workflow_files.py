@@ -8,7 +8,7 @@ from app.core.domain.errors import InvalidFrame
 from app.core.domain.text import read_json
 from app.core.domain.workflow import DefinitionError
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES, MAX_WORKFLOW_BYTES = 64 * 1024 * 1024, 16 * 1024 * 1024
 PNG = b"\x89PNG"
 _NO_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 
@@ -44,6 +44,8 @@ def name_from(file: str) -> str:
 
 
 def _json(data: bytes) -> Any:
+    if len(data) > MAX_WORKFLOW_BYTES:
+        raise DefinitionError("", f"the workflow is larger than {MAX_WORKFLOW_BYTES:,} bytes.")
     try:
         return read_json(data, "it")
     except InvalidFrame as error:

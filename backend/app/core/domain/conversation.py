@@ -1,5 +1,7 @@
 """A conversation: a tree of messages with one active branch, owned by one user."""
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -112,10 +114,16 @@ def branch_to(forks: list[Fork], seq: int) -> list[tuple[int, int]]:
     """The branch that ends in message `seq`, as stretches from the first message on."""
     spans: list[tuple[int, int]] = []
     while seq > 0:
-        start, parent = max((fork for fork in forks if fork[0] <= seq), default=(1, 0))
+        start, parent = _stretch_of(forks, seq)
         spans.append((start, seq))
         seq = parent
     return spans[::-1]
+
+
+def _stretch_of(forks: Sequence[Fork], seq: int) -> Fork:
+    """The stretch that message `seq` is in: where it begins, and the message that it goes on from. `forks` are in order."""
+    place = bisect_right(forks, seq, key=lambda fork: fork[0])
+    return (forks[place - 1][0], forks[place - 1][1]) if place else (1, 0)
 
 
 def go_on_from(conversation: Conversation, seq: int) -> tuple[list[Fork], list[Span]]:
@@ -132,10 +140,16 @@ def go_on_from(conversation: Conversation, seq: int) -> tuple[list[Fork], list[S
 
 def newest_stretch_behind(conversation: Conversation, seq: int) -> tuple[int, int]:
     """The last stretch of the newest branch that goes through message `seq`: its first and last `seq`."""
-    starts = sorted({1, *(start for start, _ in conversation.forks)})
+    parents = {1: 0} | dict(conversation.forks)
+    starts = sorted(parents)
+    passes: dict[int, bool] = {}  # whether the branch up to the beginning of a stretch goes through the message
+    for start in starts:
+        parent = parents[start]
+        before = _stretch_of(conversation.forks, parent)[0] if parent > 0 else 0
+        passes[start] = 0 < before <= seq <= parent or (seq < before and passes[before])
     ends = [start - 1 for start in starts[1:]] + [conversation.last_seq]
     for start, end in zip(reversed(starts), reversed(ends), strict=True):
-        if start <= end and any(low <= seq <= high for low, high in branch_to(conversation.forks, end)):
+        if start <= seq <= end or (seq < start <= end and passes[start]):
             return start, end
     return seq, seq
 

@@ -73,6 +73,12 @@ class Forbidden(AtelierError):
     code = "forbidden"
 
 
+class UnsupportedMediaType(AtelierError):
+    """A body of a media type that is not taken."""
+
+    code = "unsupported_media_type"
+
+
 class NotFound(AtelierError):
     """Nothing of that id, or nothing that this user may know of."""
 

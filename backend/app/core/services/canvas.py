@@ -15,6 +15,9 @@ from app.core.domain.workflow import DefinitionError, Workflow
 Node = dict[str, Any]
 MUTED, BYPASSED = 2, 4
 INPUT_SIDE, OUTPUT_SIDE = "-10", "-20"
+MAX_NODES, MAX_ALL_LINKS = 5_000, 50_000
+"""What one workflow may have, its subgraphs expanded."""
+MAX_SHOWN_TYPES = 20
 MAX_DEPTH = 16
 MAX_LINKS = 200
 PRIMITIVE = "PrimitiveNode"
@@ -28,10 +31,15 @@ class MissingNodes(DefinitionError):
     """A workflow uses node types that this ComfyUI does not have."""
 
     def __init__(self, types: Sequence[str]) -> None:
-        super().__init__(
-            "", f"this ComfyUI does not have the node types {', '.join(types)}. Install them and import again."
-        )
+        more = f" and {len(types) - MAX_SHOWN_TYPES} more" if len(types) > MAX_SHOWN_TYPES else ""
+        shown = ", ".join(name[:100] for name in types[:MAX_SHOWN_TYPES])
+        super().__init__("", f"this ComfyUI does not have the node types {shown}{more}. Install them and import again.")
         self.types = list(types)
+
+
+def too_large() -> DefinitionError:
+    """A workflow has more than can be imported."""
+    return DefinitionError("", f"it is too large: a workflow may have {MAX_NODES:,} nodes and {MAX_ALL_LINKS:,} links.")
 
 
 def is_canvas(document: Any) -> bool:
@@ -162,6 +170,7 @@ class _Canvas:
         self.nodes: dict[str, _Node] = {}
         self._info = object_info
         self._proxied: dict[str, dict[str, Any]] = {}
+        self._room, self._room_for_links = MAX_NODES, MAX_ALL_LINKS
         definitions: Node = document.get("definitions") or {}
         self._subgraphs = {str(graph["id"]): cast("Node", graph) for graph in definitions.get("subgraphs") or ()}
         self._add(document, "", None, 0)
@@ -234,6 +243,10 @@ class _Canvas:
         """Add the nodes of a graph, and of the subgraphs that it uses."""
         if depth > MAX_DEPTH:
             raise DefinitionError("", f"its subgraphs are nested more than {MAX_DEPTH} deep.")
+        self._room -= len(raw["nodes"])
+        self._room_for_links -= len(raw.get("links") or ())
+        if self._room < 0 or self._room_for_links < 0:
+            raise too_large()
         graph = _graph(raw, prefix, instance)
         if instance is not None:
             instance.inner = graph

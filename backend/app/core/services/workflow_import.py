@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from app.core.domain.node_types import ObjectInfo
 from app.core.domain.workflow import DefinitionError, Workflow, check_workflow
-from app.core.services.canvas import Node, from_canvas, is_canvas
+from app.core.services.canvas import MAX_NODES, Node, from_canvas, is_canvas, too_large
 from app.core.services.workflow_check import leading_to, outputs_of
 from app.core.services.workflow_parameters import Parameters, names, parameters_of
 
@@ -44,6 +44,8 @@ def import_workflow(name: str, document: Any, object_info: ObjectInfo | None) ->
             )
         workflow = from_canvas(cast("Node", document), object_info)
     else:
+        if isinstance(document, dict) and len(cast("Node", document)) > MAX_NODES:
+            raise too_large()
         workflow = check_workflow(document)
     found = parameters_of(_run_by_comfyui(workflow, object_info), object_info)
     definition = {"name": name, "description": f"Runs the workflow {name}.", "fields": found.fields}

@@ -4,6 +4,7 @@ Where the node types are known, what counts is how a node declares an input and 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -115,15 +116,18 @@ class _Finder:
                     self._uses.setdefault(str(value[0]), []).append((node_id, name))
         self._found = Parameters()
         self._names: set[str] = set()
+        self._numbers: Counter[str] = Counter()
         self._done: set[tuple[str, str]] = set()
+        self._nodes_done: set[str] = set()
 
     def find(self) -> Parameters:
         """Look for each kind in turn; an input is a parameter once."""
         for one in self._inputs:
             self._by_title(one)
         texts = [one for one in self._inputs if isinstance(one.value, str) and self._is_prompt(one)]
-        negative = [one for one in texts if self._is_negative(one)]
-        positive = [one for one in texts if one not in negative]
+        is_negative = [self._is_negative(one) for one in texts]
+        negative = [one for one, is_one in zip(texts, is_negative, strict=True) if is_one]
+        positive = [one for one, is_one in zip(texts, is_negative, strict=True) if not is_one]
         for place, one in enumerate(sorted(positive, key=_order)):
             own = _OWN_NAMES.get(one.key)
             name, about = (one.key, own) if own else ("prompt", "What to make.")
@@ -151,7 +155,7 @@ class _Finder:
         kind = _kind(one.value)
         if kind is None:
             return
-        if (match := _PARAM.match(title)) and not any(done == one.node for done, _ in self._done):
+        if (match := _PARAM.match(title)) and one.node not in self._nodes_done:
             self._add(one, match[1].lower(), kind, "", default=one.value)
         elif (match := _DOLLAR.match(title)) and match[2] == one.name:
             about = (match[4] or "").strip()
@@ -212,8 +216,11 @@ class _Finder:
         if (one.node, one.name) in self._done:
             return
         self._done.add((one.node, one.name))
-        number = next(n for n in range(1, len(self._inputs) + 2) if _numbered(wanted, n) not in self._names)
-        name = _numbered(wanted, number)
+        self._nodes_done.add(one.node)
+        self._numbers[wanted] += 1
+        while (name := _numbered(wanted, self._numbers[wanted])) in self._names:
+            self._numbers[wanted] += 1
+        number = self._numbers[wanted]
         self._names.add(name)
         title = self._title(one.node)
         text = about if number == 1 or not title else f"{about} Of {title} (node {one.node}).".strip()

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from app.adapters.inbound.content import check_media_type
 from app.adapters.inbound.leaving import ClientGone, unless_gone
 from app.adapters.inbound.openai_api import agent
 from app.adapters.inbound.openai_api.errors import PREFIX, body_of, headers_of, status_of
@@ -50,6 +52,7 @@ class OpenAIDoor:
         method, path = scope["method"], scope["path"].removeprefix(PREFIX).rstrip("/")
         match method, path.partition("/")[0]:
             case "POST", "chat" if path == "chat/completions":
+                check_media_type(Headers(scope=scope).get("content-type"), "application/json")
                 body = await _body(scope, receive)
                 await unless_gone(receive, self._complete(parse(body), user, answer))
             case "GET", "models" if path == "models":

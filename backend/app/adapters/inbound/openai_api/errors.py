@@ -13,6 +13,7 @@ _KINDS: dict[str, tuple[int, str, str | None]] = {
     "context_too_long": (400, "invalid_request_error", "context_length_exceeded"),
     "request_timeout": (408, "invalid_request_error", None),
     "too_large": (413, "invalid_request_error", None),
+    "unsupported_media_type": (415, "invalid_request_error", None),
     "unauthenticated": (401, "invalid_request_error", "invalid_api_key"),
     "provider_not_configured": (401, "authentication_error", "provider_not_configured"),
     "forbidden": (403, "permission_error", None),
