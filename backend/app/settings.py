@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     SecretStr,
     field_validator,
 )
@@ -218,6 +219,12 @@ class Settings(BaseSettings):
     )
     provider_retries: int = Field(
         default=2, ge=0, le=10, description="How often a model is asked again after an error that may pass."
+    )
+
+    image_networks: Annotated[list[IPvAnyNetwork], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=list[IPvAnyNetwork],
+        description="Private networks that pictures may be fetched from by their address, such as `192.168.1.0/24`; "
+        "only public addresses when not set.",
     )
 
     comfyui_url: Address = Field(

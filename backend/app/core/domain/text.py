@@ -8,6 +8,7 @@ import math
 import re
 from typing import Any
 
+import orjson
 from pydantic_core import from_json
 
 from app.core.domain.errors import InvalidFrame
@@ -52,6 +53,36 @@ def check_text(text: str, where: str) -> str:
         where = where[:MAX_PLACE]
         raise InvalidFrame(f"{where} holds a NUL character or half a surrogate pair. Remove it and send again.")
     return text
+
+
+def mend_json(data: bytes) -> bytes:
+    """`data` as JSON that parsers take: bytes that are no UTF-8 and halves of surrogate pairs become U+FFFD."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        data = data.decode("utf-8", "replace").encode()
+    if b"\\ud" in data or b"\\uD" in data:
+        return _ESCAPE.sub(lambda found: rb"\ufffd" if found[1] else found[0], data)
+    return data
+
+
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
+"""An escape in JSON text: a whole surrogate pair, half of one (which is group 1), or another escape."""
+
+
+def load_json(data: bytes | bytearray | str) -> Any:
+    """The value of JSON from a model or a provider, which is mended where it cannot be read as it is.
+
+    Raises:
+        ValueError: it is not JSON all the same.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        mended = mend_json(data.encode("utf-8", "replace") if isinstance(data, str) else bytes(data))
+        return orjson.loads(mended)
 
 
 def is_deeper_than(value: Any, depth: int) -> bool:

@@ -1,12 +1,12 @@
 """The node that asks the model."""
 
-import json
 import logging
 from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 
 from app.core.domain.errors import ToolLoopLimit, describe
+from app.core.domain.text import MAX_DEPTH, load_json
 from app.core.ports import ILLMProvider, ITurnRecorder
 from app.langgraph.context import TurnContext
 from app.langgraph.messages import to_domain
@@ -81,14 +81,24 @@ def _answers_to_malformed_calls(answer: Any) -> list[ToolMessage]:
 def _answer_to_malformed_call(answer: AIMessage, number: int) -> ToolMessage:
     call = answer.invalid_tool_calls[number]
     call["id"] = call.get("id") or f"call_malformed_{number}"
-    try:
-        json.loads(call.get("args") or "")
-        reason = "they are not a JSON object"
-    except ValueError as error:
-        reason = f"they are not valid JSON ({error})"
+    reason = _fault_of(call.get("args") or "")
     return ToolMessage(
         content=f"The arguments of this call could not be read: {reason}. Call the tool again with a JSON object.",
         name=call.get("name") or "unknown",
         tool_call_id=call["id"],
         status="error",
     )
+
+
+def _fault_of(arguments: str) -> str:
+    """Why the text of a call's arguments was not taken."""
+    try:
+        value = load_json(arguments)
+    except ValueError as error:
+        if "depth limit" in str(error):
+            return _TOO_DEEP
+        return f"they are not valid JSON ({error})"
+    return _TOO_DEEP if isinstance(value, dict) else "they are not a JSON object"
+
+
+_TOO_DEEP = f"they are nested more than {MAX_DEPTH} levels deep"

@@ -6,6 +6,7 @@ https://platform.claude.com/docs/en/build-with-claude/preserved-thinking
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolM
 
 from app.adapters.outbound.llm_providers.content import Part, Takes, Text, parts_of, readable
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
-from app.adapters.outbound.llm_providers.fields import Fields, fields
+from app.adapters.outbound.llm_providers.fields import Fields, fields, objects
 from app.adapters.outbound.llm_providers.history import BLOCKS, portable
 from app.adapters.outbound.llm_providers.openai_stream import Call, StreamReader
 from app.adapters.outbound.llm_providers.options import (
@@ -27,6 +28,7 @@ from app.adapters.outbound.llm_providers.options import (
 from app.adapters.outbound.llm_providers.schemas import EMPTY, declarations
 from app.adapters.outbound.llm_providers.wire_provider import PREFIX, Replay, Request, WireProvider
 from app.core.domain.errors import ProviderRejected
+from app.core.domain.text import clean_text
 from app.core.ports import IAnswerSink, ModelFacts
 
 MAX_TOKENS = 32_000
@@ -242,6 +244,7 @@ class AnthropicReader(StreamReader):
     def __init__(self, sink: IAnswerSink, endpoint: Endpoint, model: str) -> None:
         super().__init__(sink, endpoint, model)
         self._blocks: dict[int, Fields] = {}
+        self._pieces: dict[int, StringIO] = {}
         self._by_index: dict[int, Call] = {}
         self._counted: Fields = {}
 
@@ -257,7 +260,20 @@ class AnthropicReader(StreamReader):
     def _finished_block(self, index: int) -> Fields:
         if index in self._by_index:
             return {"type": "tool_use", "tool_use_id": self._by_index[index].id}
-        return self._blocks[index]
+        if (pieces := self._pieces.get(index)) is None:
+            return self._blocks[index]
+        name = "thinking" if self._blocks[index]["type"] == "thinking" else "text"
+        return {**self._blocks[index], name: pieces.getvalue()}
+
+    def _whole(self, document: Any) -> None:
+        answer = fields(document)
+        if answer.get("type") != "message":
+            super()._whole(document)
+            return
+        self._chunk({"type": "message_start", "message": answer})
+        for index, block in enumerate(objects(answer.get("content"))):
+            self._begin(index, block)
+        self._chunk({"type": "message_delta", "delta": {"stop_reason": answer.get("stop_reason")}})
 
     def _chunk(self, chunk: Fields) -> None:
         index = chunk.get("index", 0)
@@ -292,9 +308,8 @@ class AnthropicReader(StreamReader):
             case "redacted_thinking":
                 self._blocks[index] = {"type": "redacted_thinking", "data": block.get("data") or ""}
             case "tool_use":
-                call = self._by_index[index] = Call(index)
-                self._calls.append(call)
-                call.id, call.name = block.get("id") or "", block.get("name") or ""
+                call = self._new_call(index, block.get("id") or "", block.get("name") or "")
+                self._by_index[index] = call
                 self._blocks[index] = {"type": "tool_use"}
                 if self._fragment is not None:
                     self._fragment(id(call), call.id, call.name, "")
@@ -320,19 +335,13 @@ class AnthropicReader(StreamReader):
 
     def _add_text(self, index: int, piece: str) -> None:
         if piece:
-            self._blocks[index]["text"] += piece
+            self._pieces.setdefault(index, StringIO()).write(clean_text(piece))
             self._add_content(piece)
 
     def _add_thinking(self, index: int, piece: str) -> None:
         if piece:
-            self._blocks[index]["thinking"] += piece
+            self._pieces.setdefault(index, StringIO()).write(clean_text(piece))
             self._add_reasoning(piece)
-
-    def _add_arguments(self, call: Call, piece: str) -> None:
-        if piece:
-            call.arguments.append(piece)
-            if self._fragment is not None:
-                self._fragment(id(call), None, None, piece)
 
     def _usage_metadata(self) -> Any:
         if not self._counted:

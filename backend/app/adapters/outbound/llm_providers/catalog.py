@@ -11,6 +11,7 @@ from app.adapters.outbound.llm_providers.endpoint import Endpoint, HttpPool, Tim
 from app.adapters.outbound.llm_providers.facts import FactBook, is_retired, retires_soon
 from app.adapters.outbound.llm_providers.keys import ProviderKeys, all_providers
 from app.adapters.outbound.llm_providers.listing import check_key, list_models
+from app.adapters.outbound.llm_providers.pictures import Pictures
 from app.adapters.outbound.llm_providers.providers import PROVIDERS, Provider, Wire
 from app.adapters.outbound.llm_providers.resilience import Candidate, ResilientProvider
 from app.core.domain.errors import AtelierError, ProviderNotConfigured, ProviderRejected, UnknownModel
@@ -56,7 +57,7 @@ class ModelCatalog:
         self._settings = settings
         self.keys = ProviderKeys(settings)
         self._facts = FactBook(settings.model_file)
-        self._pool = HttpPool()
+        self._pool = HttpPool(Pictures(settings.image_networks))
         self._limits = TimeLimits(
             settings.provider_connect_timeout, settings.provider_first_timeout, settings.provider_timeout
         )

@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 import aiohttp
 import orjson
 
+from app.adapters.outbound.llm_providers.bounds import not_a_model
 from app.adapters.outbound.llm_providers.errors import for_status, from_status
-from app.adapters.outbound.llm_providers.providers import Provider, Wire
+from app.adapters.outbound.llm_providers.pictures import Pictures
+from app.adapters.outbound.llm_providers.providers import PROVIDERS, Provider, Wire
 from app.core.domain.errors import AtelierError, ProviderTimeout, ProviderUnavailable
+from app.core.domain.text import clean_text
 
 T = TypeVar("T")
 
@@ -28,7 +31,8 @@ class TimeLimits:
 class HttpPool:
     """The connections to providers, shared by all models of a process and opened when first used."""
 
-    def __init__(self) -> None:
+    def __init__(self, pictures: Pictures | None = None) -> None:
+        self._pictures = pictures
         self._session: aiohttp.ClientSession | None = None
         self._kept: dict[Hashable, Any] = {}
 
@@ -48,8 +52,17 @@ class HttpPool:
             )
         return self._session
 
+    @property
+    def pictures(self) -> Pictures:
+        """What fetches the pictures that messages name by an address."""
+        if self._pictures is None:
+            self._pictures = Pictures()
+        return self._pictures
+
     async def close(self) -> None:
         """Close all connections."""
+        if self._pictures is not None:
+            await self._pictures.close()
         if self._session is not None:
             await self._session.close()
         for kept in self._kept.values():
@@ -152,7 +165,19 @@ class Endpoint:
         except aiohttp.ClientError as error:
             raise self.cut_short() from error
 
+    @property
+    def address_setting(self) -> str:
+        """Where its address is set."""
+        if self.provider.id in PROVIDERS:
+            return self.provider.url_variable
+        return f"the base_url of {self.provider.id} in CUSTOM_PROVIDERS"
+
     # --- errors, in words for the user
+
+    def not_a_model(self, content_type: str) -> AtelierError:
+        """It answered with something that no model says, such as a web page."""
+        media_type = content_type.partition(";")[0].strip()[:100] or "something unknown"
+        return not_a_model(self.title, clean_text(media_type), self.address_setting)
 
     def timed_out(self, seconds: float) -> AtelierError:
         """It was silent for too long."""
@@ -167,6 +192,10 @@ class Endpoint:
     def cut_short(self) -> AtelierError:
         """The connection broke in the middle of an answer."""
         return ProviderUnavailable(f"{self.title} cut its answer short. Try again.")
+
+    def not_json(self) -> AtelierError:
+        """A part of its answer cannot be read."""
+        return ProviderUnavailable(f"{self.title} sent something that is not JSON. Try again.")
 
     async def refusal(self, response: aiohttp.ClientResponse, model: str) -> AtelierError:
         """It answered with an error."""

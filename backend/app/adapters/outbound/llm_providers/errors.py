@@ -4,8 +4,6 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
-import orjson
-
 from app.adapters.outbound.llm_providers.fields import Fields, fields
 from app.core.domain.errors import (
     AtelierError,
@@ -16,7 +14,7 @@ from app.core.domain.errors import (
     ProviderUnavailable,
     UnknownModel,
 )
-from app.core.domain.text import clean_text
+from app.core.domain.text import clean_text, load_json
 from app.core.domain.time import utc_now
 
 MAX_REASON = 300
@@ -203,8 +201,8 @@ _KEY = re.compile(r"\b(?:sk|key|gsk|AIza|xai|pk|rk)[-_A-Za-z0-9*.…]{8,}")
 def _reason(body: bytes) -> tuple[str | None, str]:
     """The code and the sentence in an error's body, in any of the shapes that providers have for it."""
     try:
-        document: Any = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        document: Any = load_json(body)
+    except ValueError:
         return None, ""
     if isinstance(document, list) and document:
         document = cast("list[Any]", document)[0]
@@ -212,8 +210,8 @@ def _reason(body: bytes) -> tuple[str | None, str]:
         return None, ""
     document = cast("Fields", document)
     error: Any = document.get("error") or document
-    if isinstance(error, str):
-        return None, error
+    if not isinstance(error, dict):
+        return None, error if isinstance(error, str) else ""
     said = cast("Fields", error)
     code = said.get("code") if isinstance(said.get("code"), str) else said.get("type")
     reason = _upstream_reason(said) or _message(said) or _details(said.get("detail")) or _details(said.get("message"))

@@ -8,7 +8,9 @@ from contextlib import aclosing
 from typing import Any, cast
 
 import orjson
+from aiohttp import ClientResponse
 
+from app.adapters.outbound.llm_providers.bounds import EVENTS, WEB_PAGES, EventBuffer, let_others_run, read_document
 from app.adapters.outbound.llm_providers.catalog import DEMO, ModelCatalog
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.openai_answers import (
@@ -19,11 +21,10 @@ from app.adapters.outbound.llm_providers.openai_answers import (
     openai_usage,
 )
 from app.adapters.outbound.llm_providers.providers import Wire
-from app.core.domain.errors import ProviderUnavailable
 from app.core.domain.ids import new_id
+from app.core.domain.text import load_json, mend_json
 from app.core.ports import Count, ILLMProvider
 
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
 DONE = b"data: [DONE]\n\n"
 _OURS = ("model", "messages", "stream", "stream_options", "tools")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
@@ -40,27 +41,19 @@ class ModelGateway:
         endpoint, name = self._relayed(model, request)
         if endpoint is None:
             return await self._converted(model, request, count)
-        payload = self._payload(model, name, endpoint, request)
+        payload = self._payload(model, name, endpoint, await _with_pictures(endpoint, request))
         async with endpoint.asked(name, payload) as exchange:
-            body = bytearray()
-            async for data in exchange.response.content.iter_any():
-                body += data
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise ProviderUnavailable(f"{endpoint.title} does not come to an end with its answer.")
-        try:
-            document: Any = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise ProviderUnavailable(f"{endpoint.title} sent something that is not JSON. Try again.") from error
-        if not isinstance(document, dict) or "choices" not in document:
-            raise endpoint.refused(502, None, "an answer without choices", name)
-        _count(cast("dict[str, Any]", document).get("usage"), count)
-        return _without(bytes(body), endpoint.secret)
+            _check_kind(endpoint, exchange.response)
+            body = await read_document(exchange.response, endpoint.title)
+        document = _document(endpoint, body)
+        _count(document.get("usage"), count)
+        return _without(mend_json(body), endpoint.secret)
 
     def stream(self, model: str, request: Mapping[str, Any], count: Count) -> AsyncGenerator[bytes]:
         endpoint, name = self._relayed(model, request)
         if endpoint is None:
             return self._convert(model, request, count)
-        return self._relay(endpoint, name, self._payload(model, name, endpoint, request), request, count)
+        return self._relay(endpoint, model, name, request, count)
 
     def _relayed(self, model: str, request: Mapping[str, Any]) -> tuple[Endpoint | None, str]:
         """Where a request is relayed to, and the model's name there; no place where it has to be converted.
@@ -95,33 +88,35 @@ class ModelGateway:
         return orjson.dumps(dialect.adapt(payload, self._catalog.facts(model)))
 
     async def _relay(
-        self, endpoint: Endpoint, name: str, payload: bytes, request: Mapping[str, Any], count: Count
+        self, endpoint: Endpoint, model: str, name: str, request: Mapping[str, Any], count: Count
     ) -> AsyncGenerator[bytes]:
         """The provider's events as they come, but for a last one with the usage that the caller did not ask for."""
+        payload = self._payload(model, name, endpoint, await _with_pictures(endpoint, request))
         wants_usage = _wants_usage(request)
-        secret = (endpoint.secret or "").encode()
-        rest, finished, done = b"", False, False
+        events = EventBuffer(endpoint.title, ends=EVENTS)
+        finished, done = False, False
         async with endpoint.asked(name, payload) as exchange:
+            _check_kind(endpoint, exchange.response)
+            if exchange.response.content_type == "application/json":  # some servers and proxies do not stream
+                document = _document(endpoint, await read_document(exchange.response, endpoint.title))
+                _count(document.get("usage"), count)
+                yield _without(_as_events(document, wants_usage), endpoint.secret)
+                return
             yield b""
-            async for data in exchange.response.content.iter_any():
+            async for received in exchange.response.content.iter_any():
                 exchange.piece_came()
-                if rest:
-                    data, rest = rest + data, b""
-                if not data.endswith(b"\n\n"):
-                    end = data.rfind(b"\n\n") + 2
-                    data, rest = (data[:end], data[end:]) if end > 1 else (b"", data)
-                if secret and secret in data:
-                    data = data.replace(secret, b"")
+                data = _without(mend_json(events.feed(received)), endpoint.secret)
                 if _USAGE.search(data) is not None:
                     data = _take_usage(data, wants_usage, count)
                 finished = finished or _FINISHED.search(data) is not None
                 done = done or b"[DONE]" in data
                 if data:
                     yield data
-        if rest:
+                await let_others_run(received)
+        if rest := events.rest():
             finished = finished or _FINISHED.search(rest) is not None
             done = done or b"[DONE]" in rest
-            yield _without(rest, endpoint.secret) + b"\n\n"
+            yield _without(mend_json(rest), endpoint.secret) + b"\n\n"
         if not finished:
             raise endpoint.cut_short()
         if not done:
@@ -178,6 +173,51 @@ class ModelGateway:
         yield DONE
 
 
+def _check_kind(endpoint: Endpoint, response: ClientResponse) -> None:
+    """Refuse a web page.
+
+    Raises:
+        ProviderUnavailable: the answer is one.
+    """
+    if response.content_type in WEB_PAGES:
+        raise endpoint.not_a_model(response.content_type)
+
+
+def _document(endpoint: Endpoint, body: bytes) -> dict[str, Any]:
+    """A whole answer.
+
+    Raises:
+        ProviderUnavailable: it is not one.
+    """
+    try:
+        document: Any = load_json(body)
+    except ValueError as error:
+        raise endpoint.not_json() from error
+    found = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+    if not isinstance(found.get("choices"), list):
+        raise endpoint.not_a_model("application/json without choices")
+    return found
+
+
+def _as_events(document: dict[str, Any], wants_usage: bool) -> bytes:
+    """A whole answer, as the events of a stream."""
+    head = {**document, "object": "chat.completion.chunk"}
+    usage = head.pop("usage", None)
+    choices: list[dict[str, Any]] = []
+    for choice in cast("list[Any]", document["choices"]):
+        made = cast("dict[str, Any]", choice) if isinstance(choice, dict) else {}
+        message: Any = made.get("message")
+        delta: dict[str, Any] = {**message} if isinstance(message, dict) else {}
+        if isinstance(calls := delta.get("tool_calls"), list):
+            numbered = enumerate(cast("list[Any]", calls))
+            delta["tool_calls"] = [{"index": index, **call} for index, call in numbered if isinstance(call, dict)]
+        choices.append({**{key: value for key, value in made.items() if key != "message"}, "delta": delta})
+    events = _event({**head, "choices": choices})
+    if wants_usage and usage:
+        events += _event({**head, "choices": [], "usage": usage})
+    return events + DONE
+
+
 def _take_usage(data: bytes, wants_usage: bool, count: Count) -> bytes:
     """Count the usage in whole events; the one that holds nothing else is left out where nobody asked for it."""
     kept: list[bytes] = []
@@ -207,6 +247,12 @@ def _messages(request: Mapping[str, Any]) -> list[Any]:
     from app.adapters.outbound.llm_providers.openai_messages import from_openai  # LangChain: late, like the providers
 
     return from_openai(request["messages"])
+
+
+async def _with_pictures(endpoint: Endpoint, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    if endpoint.provider.takes_addresses:
+        return request
+    return {**request, "messages": await endpoint.pool.pictures.in_request(request["messages"])}
 
 
 def _wants_usage(request: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ https://ai.google.dev/gemini-api/docs/thought-signatures
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from app.adapters.outbound.llm_providers.content import Part, Takes, Text, parts
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.fields import Fields, fields, objects
 from app.adapters.outbound.llm_providers.history import BLOCKS, SIGNATURES, portable
-from app.adapters.outbound.llm_providers.openai_stream import Call, StreamReader
+from app.adapters.outbound.llm_providers.openai_stream import StreamReader
 from app.adapters.outbound.llm_providers.options import (
     chosen_tool,
     effort_for,
@@ -28,6 +29,7 @@ from app.adapters.outbound.llm_providers.schemas import declarations, inlined
 from app.adapters.outbound.llm_providers.wire_provider import Replay, Request, WireProvider
 from app.core.domain.errors import ProviderRejected, ProviderUnavailable
 from app.core.domain.ids import new_id
+from app.core.domain.text import clean_text
 from app.core.ports import IAnswerSink, ModelFacts
 
 UNCHECKED = "skip_thought_signature_validator"
@@ -152,6 +154,20 @@ class GeminiWire:
         yield from made
 
 
+def _buffer(text: str) -> StringIO:
+    buffer = StringIO()
+    buffer.write(text)
+    return buffer
+
+
+def _written(arguments: object) -> str:
+    """Arguments as the text that other providers send; those that are nested too deeply to be written are no object."""
+    try:
+        return orjson.dumps(arguments).decode()
+    except orjson.JSONEncodeError:
+        return "nested too deeply"
+
+
 def _generation(model: str, options: Mapping[str, Any], facts: ModelFacts, title: str) -> Fields:
     refuse_unknown(options, _KNOWN, title)
     if options.get("parallel_tool_calls") is False:
@@ -238,9 +254,19 @@ class GeminiReader(StreamReader):
         if any("thoughtSignature" in part for part in self._parts):
             ids = iter(call.id for call in self._calls)
             answer.additional_kwargs[BLOCKS] = [
-                {**part, "functionCall": next(ids)} if "functionCall" in part else part for part in self._parts
+                {**part, "functionCall": next(ids)}
+                if "functionCall" in part
+                else {**part, "text": part["text"].getvalue()}
+                for part in self._parts
             ]
         return answer
+
+    def _whole(self, document: Any) -> None:
+        chunks = objects(document) or [fields(document)]
+        for chunk in chunks:
+            self._chunk(chunk)
+        if not any(chunk.get("candidates") or chunk.get("promptFeedback") for chunk in chunks):
+            super()._whole(document)
 
     def _chunk(self, chunk: Fields) -> None:
         if usage := chunk.get("usageMetadata"):
@@ -277,17 +303,15 @@ class GeminiReader(StreamReader):
         """Keep a part of text: unsigned ones that follow one another are one; a signed one must not be merged."""
         last = self._parts[-1] if self._parts else None
         if last is not None and "text" in last and not signature and "thoughtSignature" not in last:
-            last["text"] += text
+            last["text"].write(clean_text(text))
         else:
-            self._parts.append({"text": text, **signature})
+            self._parts.append({"text": _buffer(clean_text(text)), **signature})
 
     def _add_call(self, given: Fields) -> None:
-        call = Call(len(self._calls))
-        call.add({"id": given.get("id") or f"call_{new_id()}", "function": {"name": given.get("name")}})
-        call.arguments.append(orjson.dumps(given.get("args") or {}).decode())
-        self._calls.append(call)
+        call = self._new_call(len(self._calls), given.get("id") or f"call_{new_id()}", given.get("name") or "")
         if self._fragment is not None:
-            self._fragment(id(call), call.id, call.name, call.arguments[0])
+            self._fragment(id(call), call.id, call.name, "")
+        self._add_arguments(call, _written(given.get("args") or {}))
 
     def _end(self, reason: str) -> None:
         if reason in _BROKEN and not self._calls:

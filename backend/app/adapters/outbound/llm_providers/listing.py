@@ -7,10 +7,12 @@ from typing import Any, cast
 
 import aiohttp
 
+from app.adapters.outbound.llm_providers.bounds import WEB_PAGES, read_document
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.fields import fields
 from app.adapters.outbound.llm_providers.providers import Wire
 from app.core.domain.errors import AtelierError, KeyRefused, KeyUnchecked, ProviderNotConfigured
+from app.core.domain.text import clean_text, load_json
 
 LIST_SECONDS = 5.0
 MAX_PAGES = 50
@@ -20,6 +22,9 @@ PAGE_SIZES = {Wire.ANTHROPIC: {"limit": "1000"}, Wire.GEMINI: {"pageSize": "1000
 https://platform.claude.com/docs/en/api/models-list, https://ai.google.dev/api/models
 """
 
+MAX_MODELS = 5_000
+MAX_SHOWN = 500
+MAX_NAME = 200
 Facts = dict[str, Any]
 
 
@@ -72,6 +77,8 @@ async def check_key(endpoint: Endpoint) -> None:
             asyncio.timeout(LIST_SECONDS),
             endpoint.pool.session().get(url, headers=endpoint.headers) as response,
         ):
+            if response.status == 200 and response.content_type in WEB_PAGES:
+                raise KeyUnchecked(endpoint.not_a_model(response.content_type).message)
             if response.status == 200:
                 return
             status, error = response.status, await endpoint.refusal(response, "")
@@ -95,46 +102,52 @@ async def _get(endpoint: Endpoint, url: str, query: Mapping[str, str] | None = N
     ) as response:
         if response.status != 200:
             raise await endpoint.refusal(response, "")
-        return await response.json(content_type=None)
+        if response.content_type in WEB_PAGES:
+            raise endpoint.not_a_model(response.content_type)
+        return load_json(await read_document(response, endpoint.title))
 
 
 async def _ollama(endpoint: Endpoint) -> dict[str, Facts]:
     """What is pulled, and what each can: Ollama says it a model at a time."""
     root = endpoint.url.removesuffix(endpoint.provider.prefix)
     document = await _get(endpoint, f"{root}/api/tags")
-    names = [str(entry.get("name")) for entry in _dicts(document, "models")]
+    names = [str(entry.get("name")) for entry in _dicts(document, "models")][:MAX_SHOWN]
 
     async def show(name: str) -> Facts:
         try:
-            shown = await _get(endpoint, f"{root}/api/show", model=name)
-        except (AtelierError, aiohttp.ClientError):
+            found: Any = await _get(endpoint, f"{root}/api/show", model=name)
+        except (AtelierError, aiohttp.ClientError, ValueError):
             return {}
+        if not isinstance(found, dict):
+            return {}
+        shown = cast("dict[str, Any]", found)
         can = shown.get("capabilities")
         facts: Facts = {}
         if isinstance(can, list):
             facts = {"tools": "tools" in can, "images": "vision" in can, "reasoning": "thinking" in can}
             facts["chat"] = "completion" in can
-        info: dict[str, Any] = shown.get("model_info") or {}
-        sizes = [value for key, value in info.items() if key.endswith(".context_length")]
+        told: Any = shown.get("model_info")
+        info = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+        sizes = [value for key, value in info.items() if key.endswith(".context_length") and isinstance(value, int)]
         return facts | ({"context_tokens": sizes[0]} if sizes else {})
 
     return dict(zip(names, await asyncio.gather(*map(show, names)), strict=True))
 
 
 def _entries(document: Any) -> Iterator[tuple[str, Facts]]:
-    for entry in [*_dicts(document, "data"), *_dicts(document, "models")]:
-        name = str(entry.get("id") or entry.get("name") or "").removeprefix("models/")
-        yield name, {key: value for key, value in _facts(entry).items() if value is not None}
+    for entry in [*_dicts(document, "data"), *_dicts(document, "models")][:MAX_MODELS]:
+        name = clean_text(str(entry.get("id") or entry.get("name") or "").removeprefix("models/"))[:MAX_NAME]
+        yield name, {key: value for key, value in _facts(entry).items() if isinstance(value, bool | int | float)}
 
 
 def _facts(entry: dict[str, Any]) -> Facts:
     """What one entry says: OpenRouter's, Mistral's, Groq's, Moonshot's, Gemini's and vLLM's words for it."""
     can: Any = entry.get("capabilities") if isinstance(entry.get("capabilities"), dict) else {}
     parameters = entry.get("supported_parameters")
-    architecture: dict[str, Any] = entry.get("architecture") or {}
+    architecture: Any = entry.get("architecture") if isinstance(entry.get("architecture"), dict) else {}
     inputs: Any = architecture.get("input_modalities")
     methods = entry.get("supportedGenerationMethods")
-    pricing: Any = entry.get("pricing") or {}
+    pricing: Any = entry.get("pricing") if isinstance(entry.get("pricing"), dict) else {}
     return {
         "chat": can.get("completion_chat", "generateContent" in methods if isinstance(methods, list) else None),
         "tools": can.get("function_calling", "tools" in parameters if isinstance(parameters, list) else None),

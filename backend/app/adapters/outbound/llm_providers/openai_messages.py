@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import orjson
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
@@ -15,6 +14,7 @@ from langchain_core.messages import (
 )
 
 from app.core.domain.errors import InvalidFrame
+from app.core.domain.text import load_json
 
 
 def from_openai(messages: Sequence[Mapping[str, Any]]) -> list[BaseMessage]:
@@ -48,8 +48,8 @@ def _assistant(message: Mapping[str, Any], content: Any) -> AIMessage:
         function: dict[str, Any] = call.get("function") or {}
         call_id, name, text = call.get("id"), str(function.get("name") or ""), function.get("arguments") or "{}"
         try:
-            args: Any = orjson.loads(text)
-        except orjson.JSONDecodeError:
+            args: Any = load_json(text)
+        except ValueError:
             args = None
         if isinstance(args, dict):
             valid.append(ToolCall(id=call_id, name=name, args=cast("dict[str, Any]", args), type="tool_call"))

@@ -49,6 +49,8 @@ class OpenAIChatModel(ChatOpenAI):
             AtelierError: one of the provider errors, in words for the user.
         """
         endpoint = self._endpoint
+        if not endpoint.provider.takes_addresses and self._facts.images is not False:
+            messages = await endpoint.pool.pictures.in_messages(messages)
         payload = self.payload(messages, {"stream": True, "stream_options": {"include_usage": True}, **kwargs})
         reader = StreamReader(sink, endpoint, self.model_name)
         logger.debug("asking %s for %s with %d messages", endpoint.title, self.model_name, len(messages))

@@ -5,21 +5,24 @@ an object for every piece. It differs where langchain-openai guesses or drops: a
 an invalid call instead of being completed, calls without an id or an index are kept, and so is a refusal, as text.
 """
 
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Callable, Iterable
+from io import StringIO
+from typing import Any, ClassVar, cast
 
 import orjson
 from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall
 
+from app.adapters.outbound.llm_providers.bounds import LIMITS, LINES, MIB, AnswerMeter, EventBuffer, too_large
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.errors import in_stream
-from app.adapters.outbound.llm_providers.fields import Fields, fields
+from app.adapters.outbound.llm_providers.fields import Fields, fields, objects
 from app.adapters.outbound.llm_providers.think_tags import ThinkTags
 from app.core.domain.errors import ProviderUnavailable
 from app.core.domain.ids import new_id
-from app.core.domain.text import clean_json, clean_text
+from app.core.domain.text import MAX_DEPTH, clean_json, clean_text, is_deeper_than, load_json
 from app.core.ports import IAnswerSink, IFragmentSink
 
+MAX_NAME = 512
 _KEPT = {"model": "model_name", "system_fingerprint": "system_fingerprint", "service_tier": "service_tier"}
 
 
@@ -34,19 +37,23 @@ class StreamReader:
     """Reads one streamed answer.
 
     Attributes:
+        max_event: how many bytes one event may have.
         events: how many have arrived.
         finished: whether the answer came to its end, and was not cut off.
         done: whether the provider said that nothing follows.
     """
+
+    max_event: ClassVar[int] = LIMITS.line
 
     def __init__(self, sink: IAnswerSink, endpoint: Endpoint, model: str) -> None:
         self._sink = sink
         self._fragment = sink.fragment if isinstance(sink, IFragmentSink) else None
         self._endpoint = endpoint
         self._model = model
-        self._rest = b""
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
+        self._lines = EventBuffer(endpoint.title, ends=LINES, limit=self.max_event)
+        self._meter = AnswerMeter(endpoint.title)
+        self._text = StringIO()
+        self._reasoning = StringIO()
         self._new_text: list[str] = []
         self._new_reasoning: list[str] = []
         self._calls: list[Call] = []
@@ -63,14 +70,35 @@ class StreamReader:
         """Take the next bytes of the body; whole lines are read at once.
 
         Raises:
-            ProviderUnavailable: the provider sent an error, or something that is not JSON.
+            ProviderUnavailable: the provider sent an error, too much, or something that is not JSON.
         """
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        for line in lines:
-            if line.startswith(b"data:"):
-                self._event(line[5:].strip())
-        self._let_out()
+        try:
+            for line in self._lines.feed(data).split(b"\n"):
+                if line.startswith(b"data:"):
+                    if len(line) > self.max_event:
+                        raise too_large(self._endpoint.title, f"an event of more than {self.max_event // MIB} MiB")
+                    self._event(line[5:].strip())
+        finally:  # what came before an error is kept
+            self._let_out()
+
+    def take(self, body: bytes) -> None:
+        """Take a whole answer that was not streamed.
+
+        Raises:
+            ProviderUnavailable: it is an error, too much, or not an answer.
+        """
+        try:
+            document: Any = load_json(body)
+        except ValueError as error:
+            raise self._endpoint.not_json() from error
+        self.events += 1
+        try:
+            self._checked(self._whole, document)
+            self._add_tagged(self._tags.rest())
+        finally:
+            self._let_out()
+        if not self.finished:
+            raise self._endpoint.not_a_model("application/json that is no answer")
 
     def close(self) -> None:
         """The body has ended: read what stands in its last line.
@@ -78,8 +106,7 @@ class StreamReader:
         Raises:
             ProviderUnavailable: the answer was cut off.
         """
-        if self._rest:
-            self.feed(b"\n")
+        self.feed(b"\n")
         self._add_tagged(self._tags.rest())
         self._let_out()
         if not self.finished:
@@ -90,14 +117,14 @@ class StreamReader:
         valid: list[ToolCall] = []
         invalid: list[InvalidToolCall] = []
         for call in self._calls:
-            put_call(call.id, call.name, "".join(call.arguments), valid, invalid)
+            put_call(call.id, call.name, call.arguments.getvalue(), valid, invalid)
         additional: dict[str, Any] = {}
-        if self._reasoning:
-            additional["reasoning_content"] = "".join(self._reasoning)
+        if reasoning := self._reasoning.getvalue():
+            additional["reasoning_content"] = reasoning
         if self._details:
             additional["reasoning_details"] = self._details
         return AIMessage(
-            content="".join(self._text),
+            content=self._text.getvalue(),
             tool_calls=valid,
             invalid_tool_calls=invalid,
             usage_metadata=self._usage_metadata(),
@@ -110,12 +137,27 @@ class StreamReader:
             self.finished = self.done = True
             return
         try:
-            chunk: Any = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise ProviderUnavailable(f"{self._endpoint.title} sent something that is not JSON. Try again.") from error
+            chunk: Any = load_json(data)
+        except ValueError as error:
+            raise self._endpoint.not_json() from error
         self.events += 1
         if isinstance(chunk, dict):
-            self._chunk(cast("dict[str, Any]", chunk))
+            self._checked(self._chunk, cast("dict[str, Any]", chunk))
+
+    def _checked(self, read: Callable[[Any], None], document: Any) -> None:
+        try:
+            read(document)
+        except (AttributeError, KeyError, TypeError) as error:  # a field of another type than it should be
+            raise ProviderUnavailable(
+                f"{self._endpoint.title} sent an answer that does not follow the format of its API. Try again."
+            ) from error
+
+    def _whole(self, document: Any) -> None:
+        """Read an answer that was not streamed."""
+        answer = fields(document)
+        choices = objects(answer.get("choices"))
+        self._chunk({**answer, "choices": [{**choice, "delta": choice.get("message")} for choice in choices[:1]]})
+        self.finished = self.done = bool(choices)
 
     def _chunk(self, chunk: dict[str, Any]) -> None:
         # vLLM's older servers: https://github.com/vllm-project/vllm/blob/v0.10.0/vllm/entrypoints/openai/protocol.py
@@ -161,7 +203,7 @@ class StreamReader:
                 self._add_content(piece)
         for fragment in map(_with_text, delta.get("tool_calls") or ()):
             call = self._call_for(fragment)
-            call.add(fragment)
+            call.add(fragment, self._meter)
             if self._fragment is not None:
                 function: dict[str, Any] = fragment.get("function") or {}
                 self._fragment(id(call), fragment.get("id"), function.get("name"), function.get("arguments"))
@@ -180,6 +222,7 @@ class StreamReader:
         if isinstance(content, str):
             if self._new_reasoning:
                 self._let_out()
+            self._meter.text(content)
             self._new_text.append(content)
             return
         for part in cast("list[dict[str, Any]]", content):
@@ -194,10 +237,14 @@ class StreamReader:
     def _add_reasoning(self, piece: str) -> None:
         if self._new_text:
             self._let_out()
+        self._meter.text(piece)
         self._new_reasoning.append(piece)
 
     def _add_detail(self, detail: dict[str, Any]) -> None:
         """A fragment of what OpenRouter wants to see again: those of one index and kind are one."""
+        for value in detail.values():
+            if isinstance(value, str):
+                self._meter.text(value)
         key = ("index", "type")
         last = self._details[-1] if self._details else None
         if last is None or detail.get("index") is None or any(last.get(k) != detail.get(k) for k in key):
@@ -214,12 +261,12 @@ class StreamReader:
         if self._new_text:
             piece = clean_text("".join(self._new_text))
             self._new_text.clear()
-            self._text.append(piece)
+            self._text.write(piece)
             self._sink.text(piece)
         if self._new_reasoning:
             piece = clean_text("".join(self._new_reasoning))
             self._new_reasoning.clear()
-            self._reasoning.append(piece)
+            self._reasoning.write(piece)
             self._sink.reasoning(piece)
 
     def _call_for(self, fragment: dict[str, Any]) -> "Call":
@@ -232,9 +279,20 @@ class StreamReader:
             for call in self._calls:
                 if call.index == index and (not call_id or not call.id or call_id == call.id):
                     return call
+        return self._new_call(index)
+
+    def _new_call(self, index: int | None, call_id: str = "", name: str = "") -> "Call":
         call = Call(index)
         self._calls.append(call)
+        self._meter.calls(len(self._calls))
+        call.add({"id": call_id, "function": {"name": name}}, self._meter)
         return call
+
+    def _add_arguments(self, call: "Call", piece: str) -> None:
+        if piece:
+            call.add({"function": {"arguments": piece}}, self._meter)
+            if self._fragment is not None:
+                self._fragment(id(call), None, None, piece)
 
     def _usage_metadata(self) -> Any:
         from langchain_openai.chat_models.base import (  # pyright: ignore[reportMissingTypeStubs]
@@ -261,24 +319,30 @@ class Call:
         self.index = index
         self.id = ""
         self.name = ""
-        self.arguments: list[str] = []
+        self.arguments = StringIO()
 
-    def add(self, fragment: dict[str, Any]) -> None:
+    def add(self, fragment: dict[str, Any], meter: AnswerMeter) -> None:
         self.id = self.id or fragment.get("id") or ""
         function: dict[str, Any] = fragment.get("function") or {}
-        self.name += function.get("name") or ""
+        if name := function.get("name"):
+            meter.arguments(name)
+            self.name = (self.name + name)[:MAX_NAME]
         if arguments := function.get("arguments"):
-            self.arguments.append(arguments)
+            meter.arguments(arguments)
+            self.arguments.write(arguments)
 
 
 def put_call(call_id: str, name: str, text: str, valid: list[ToolCall], invalid: list[InvalidToolCall]) -> None:
-    """Put a finished call where it belongs: among those whose arguments are a JSON object, or among the others."""
+    """Put a finished call where it belongs: among those whose arguments are a JSON object, or among the others.
+
+    Arguments that are nested too deeply for a store are not read either: a tool must not get them cut.
+    """
     call_id, name = call_id or f"call_{new_id()}", clean_text(name)
     try:
-        args: Any = orjson.loads(text) if text.strip() else {}
-    except orjson.JSONDecodeError:
+        args: Any = load_json(text) if text.strip() else {}
+    except ValueError:
         args = None
-    if isinstance(args, dict):
+    if isinstance(args, dict) and not is_deeper_than(args, MAX_DEPTH):
         valid.append(ToolCall(id=call_id, name=name, args=clean_json(args), type="tool_call"))
     else:
         invalid.append(

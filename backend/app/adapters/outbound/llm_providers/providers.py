@@ -57,6 +57,11 @@ class Provider:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
+    def takes_addresses(self) -> bool:
+        """Whether it fetches a picture by its address; else it is sent the bytes."""
+        return self.wire is not Wire.GEMINI and self.dialect.image_urls
+
+    @property
     def made_by(self) -> str:
         """The mark of its messages: its own id, where LangChain has none for it."""
         return self.mark or self.id
@@ -242,6 +247,6 @@ def custom_provider(name: str, base_url: str, key_variable: str, model: str) -> 
         base_url=base_url,
         key_variable=key_variable,
         model=model,
-        dialect=Dialect(name),
+        dialect=Dialect(name, image_urls=False),
         needs_key=bool(key_variable),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 
+from app.adapters.outbound.llm_providers.bounds import MIB
 from app.adapters.outbound.llm_providers.content import Part, Takes, Text, parts_of, readable, text_of
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.errors import in_stream
@@ -169,7 +170,9 @@ def _format(response_format: Fields) -> Fields:
 
 
 class ResponsesReader(StreamReader):
-    """Reads one streamed response."""
+    """Reads one streamed response, whose last event repeats all of it."""
+
+    max_event = 16 * MIB
 
     def __init__(self, sink: IAnswerSink, endpoint: Endpoint, model: str) -> None:
         super().__init__(sink, endpoint, model)
@@ -211,6 +214,15 @@ class ResponsesReader(StreamReader):
             case _:
                 pass
 
+    def _whole(self, document: Any) -> None:
+        answer = fields(document)
+        if answer.get("object") != "response":
+            super()._whole(document)
+            return
+        for index, item in enumerate(objects(answer.get("output"))):
+            self._end_item(index, item)
+        self._end(answer)
+
     def _add_item_text(self, index: int, piece: str) -> None:
         """Text of a message; a further message in the same answer begins a paragraph of its own."""
         if index not in self._has_text:
@@ -227,16 +239,10 @@ class ResponsesReader(StreamReader):
 
     def _begin_item(self, index: int, item: Fields) -> None:
         if item.get("type") == "function_call":
-            call = self._by_index[index] = Call(index)
-            self._calls.append(call)
-            call.id, call.name = item.get("call_id") or "", item.get("name") or ""
+            call = self._new_call(index, item.get("call_id") or "", item.get("name") or "")
+            self._by_index[index] = call
             if self._fragment is not None:
                 self._fragment(id(call), call.id, call.name, "")
-
-    def _add_arguments(self, call: Call, piece: str) -> None:
-        call.arguments.append(piece)
-        if self._fragment is not None:
-            self._fragment(id(call), None, None, piece)
 
     def _end_item(self, index: int, item: Fields) -> None:
         """An item is whole: what came of it in pieces is checked against it, what a turn gives back is kept."""
@@ -255,7 +261,7 @@ class ResponsesReader(StreamReader):
                 if index not in self._by_index:
                     self._begin_item(index, item)
                 call = self._by_index[index]
-                if not call.arguments:
+                if not call.arguments.tell():
                     self._add_arguments(call, item.get("arguments") or "")
                 self._items[index] = {"type": "function_call", "call_id": call.id}
             case _:

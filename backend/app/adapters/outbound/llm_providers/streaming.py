@@ -4,10 +4,13 @@ import asyncio
 
 import aiohttp
 
+from app.adapters.outbound.llm_providers.bounds import WEB_PAGES, let_others_run, read_document
 from app.adapters.outbound.llm_providers.endpoint import Endpoint
 from app.adapters.outbound.llm_providers.openai_stream import StreamReader
+from app.core.domain.errors import AtelierError
 
 LAST_BYTES_SECONDS = 0.25
+LAST_BYTES = 65_536
 
 
 async def read_answer(endpoint: Endpoint, model: str, path: str, payload: bytes, reader: StreamReader) -> None:
@@ -18,6 +21,15 @@ async def read_answer(endpoint: Endpoint, model: str, path: str, payload: bytes,
     """
     seen = 0
     async with endpoint.asked(model, payload, path) as exchange:
+        kind = exchange.response.content_type
+        if kind in WEB_PAGES:
+            raise endpoint.not_a_model(kind)
+        if kind == "application/json":  # some servers and proxies do not stream
+            body = await read_document(exchange.response, endpoint.title)
+            if not body.lstrip().startswith(_EVENT_STREAM):
+                reader.take(body)
+                return
+            reader.feed(body)
         async for data in exchange.response.content.iter_any():
             reader.feed(data)
             if reader.done:
@@ -26,13 +38,17 @@ async def read_answer(endpoint: Endpoint, model: str, path: str, payload: bytes,
             if reader.events != seen:  # a comment that keeps the connection alive is no piece
                 seen = reader.events
                 exchange.piece_came()
+            await let_others_run(data)
         reader.close()
+
+
+_EVENT_STREAM = (b"data:", b"event:", b":")
 
 
 async def _read_out(response: aiohttp.ClientResponse) -> None:
     """Take what follows the last event, so that the connection can be used again; not for long."""
     try:
         async with asyncio.timeout(LAST_BYTES_SECONDS):
-            await response.content.read()
-    except TimeoutError:
+            await read_document(response, "", LAST_BYTES)
+    except (TimeoutError, AtelierError):
         response.close()

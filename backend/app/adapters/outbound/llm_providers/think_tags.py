@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 BEGIN, END = "<think>", "</think>"
+MAX_BLANK = 1_000
+"""Blank characters that are held back before the opening tag."""
 
 
 class ThinkTags:
@@ -23,7 +25,7 @@ class ThinkTags:
         self._held += piece
         if self._state == "start":
             said = self._held.lstrip()
-            if BEGIN.startswith(said[: len(BEGIN)]) and len(said) < len(BEGIN):
+            if BEGIN.startswith(said[: len(BEGIN)]) and len(said) < len(BEGIN) and len(self._held) < MAX_BLANK:
                 return
             if not said.startswith(BEGIN):
                 yield from self._rest_is_text(self._held)
@@ -39,8 +41,9 @@ class ThinkTags:
                 self._held = self._held[len(thought) :]
                 return
             self._state, self._held = "after", rest
-        if text := self._held.lstrip():
-            yield from self._rest_is_text(text)
+        self._held = self._held.lstrip()
+        if self._held:
+            yield from self._rest_is_text(self._held)
 
     def rest(self) -> Iterator[tuple[bool, str]]:
         """What was held back when the answer ended."""

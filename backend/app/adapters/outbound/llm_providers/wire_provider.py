@@ -100,6 +100,8 @@ class WireProvider:
                 replay = replace(replay, summary=False)
 
     async def _ask(self, messages: Sequence[Any], sink: IAnswerSink, replay: Replay) -> AIMessage:
+        if not self._endpoint.provider.takes_addresses:
+            messages = await self._endpoint.pool.pictures.in_messages(messages)
         request = self._wire.request(messages, replay)
         reader = self._wire.reader(sink)
         logger.debug("asking %s for %s with %d messages", self._endpoint.title, self._name, len(messages))
