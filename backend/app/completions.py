@@ -174,7 +174,7 @@ async def _ask(
     provider = _background.catalog().alone(model, list(tools or ()), given, key)
     answer: Any = await provider.stream(from_openai(messages), sink)
     return Completion(
-        content=answer.text or None,
+        content=str(answer.text) or None,  # LangChain gives a subclass of str, which orjson does not read
         tool_calls=openai_calls(answer),
         usage=openai_usage(answer.usage_metadata),
         finish_reason=finish_reason(answer),

@@ -156,3 +156,32 @@ async def test_keys_are_entered_and_never_shown(fake: FakeProvider, environment:
     assert KEY not in everything
     assert (await command(environment, "keys", "set", "nobody", piped="x\n")).returncode == 1
     assert (await command(environment, "keys", "set", fake.provider, piped="\n")).returncode == 1
+
+
+async def test_the_doctor_says_what_works(fake: FakeProvider, environment: dict[str, str]):
+    environment = {**environment, f"{fake.provider.upper()}_API_KEY": KEY}
+    fake.says(
+        Reply(("Hello",)),
+        Reply(calls=CALLS[:1]),
+        Reply(calls=CALLS[:1]),
+        Reply(("Red",)),
+        Reply(('{"city": "Vienna"}',)),
+    )
+    done = await command(environment, "doctor", fake.provider, "-m", "fake-model")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[:6] == [
+        f"{fake.provider}@fake-model:",
+        "plain works",
+        "tools works",
+        "parallel fails: it made 1 of 2 calls",
+        "image works",
+        "structured works",
+    ]
+    assert lines[6] == "55 tokens in, 35 out: an unknown price"
+    assert (done.returncode, done.stderr) == (1, "")
+    assert KEY not in done.stdout
+    fake.says(*(Reply(status=400),) * 5)
+    done = await command(environment, "doctor", fake.provider, "-m", "fake-model")
+    assert done.stdout.count("fails: ") == 5
+    assert "the test says so" in done.stdout
+    assert (await command(environment, "doctor", "nobody")).returncode == 1

@@ -143,6 +143,19 @@ def models(
 
 
 @app.command()
+def doctor(
+    provider: Annotated[str, typer.Argument(help="The provider to ask.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Its model; the usual one where none is named.")
+    ] = None,
+) -> None:
+    """Send a provider five small requests and say what works, and what it cost."""
+    from app.adapters.inbound.cli.doctor import run
+
+    raise typer.Exit(run(provider, model))
+
+
+@app.command()
 def mcp(
     data_dir: DataDir = None,
     build: Annotated[
