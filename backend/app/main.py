@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import __version__
 from app.adapters.inbound import problems, tools_api
 from app.adapters.inbound.ai_sdk import routes as ai_sdk
-from app.adapters.inbound.guard import Guard
+from app.adapters.inbound.guard import Guard, refuse
 from app.adapters.inbound.mcp_server.http import McpDoors
 from app.adapters.inbound.openai_api.errors import PREFIX
 from app.adapters.inbound.rest import (
@@ -30,6 +30,7 @@ from app.adapters.inbound.rest import (
 )
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
 from app.bootstrap import make_accounts, run_application
+from app.core.domain.errors import ShuttingDown
 from app.core.services.accounts import IAccounts
 from app.settings import Settings
 
@@ -104,6 +105,13 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
     return app
 
 
+def _begins_something(scope: Scope) -> bool:
+    """Whether a request is new work, and neither reads nor answers or stops a run that is under way."""
+    path: str = scope["path"]
+    belongs_to_a_run = path.startswith(("/api/runs/", "/api/auth/")) or path.endswith("/stop")
+    return scope["method"] not in ("GET", "HEAD", "OPTIONS") and not belongs_to_a_run
+
+
 class _Shortcuts:
     """Takes WebSockets at `/ws` and requests to `/v1` and `/mcp` past the routes and their middleware: what streams has few hands to pass."""
 
@@ -112,7 +120,9 @@ class _Shortcuts:
         self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and scope["path"] == "/ws":
+        if scope["type"] == "http" and self._state.services.runs.is_closing and _begins_something(scope):
+            await refuse(ShuttingDown(), scope, receive, send)
+        elif scope["type"] == "websocket" and scope["path"] == "/ws":
             await self._state.sockets.serve(scope, receive, send)
         elif scope["type"] == "http" and scope["path"].startswith(PREFIX) and scope["method"] != "OPTIONS":
             await self._state.door.serve(scope, receive, send)

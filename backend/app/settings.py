@@ -257,6 +257,12 @@ class Settings(BaseSettings):
         le=3_600,
         description="How long an answer waits for a database that is away, before it is left for later.",
     )
+    shutdown_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=3_600,
+        description="How long answers may still take when the service is stopped; what is left is resumed at its next start.",
+    )
     max_sockets: int = Field(default=20_000, ge=1, description="WebSockets that are open at once.")
     max_runs: int = Field(default=1_000, ge=1, description="Answers that are given at once.")
     max_queued: int = Field(default=1_000, ge=1, description="Messages that wait behind others at once.")

@@ -30,7 +30,13 @@ async def serve(settings: Settings, port: int = 0, limits: ConnectionLimits | No
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind(("127.0.0.1", port))
     started = asyncio.Event()
-    server = Server(app, max_frame_bytes=settings.ws_max_frame_bytes, on_ready=started.set, limits=limits)
+    server = Server(
+        app,
+        max_frame_bytes=settings.ws_max_frame_bytes,
+        on_ready=started.set,
+        limits=limits,
+        shutdown_seconds=settings.shutdown_seconds,
+    )
     serving = asyncio.create_task(server._serve([listening]))  # without its signal handlers
     waiting = asyncio.create_task(started.wait())
     await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -67,6 +73,7 @@ def settings_for(folder: Path, upstream: Upstream, **changes: Any) -> Settings:
         "default_model": "openai@scripted",
         "system_prompt": "",
         "provider_retries": 0,
+        "shutdown_seconds": 0,
         "tools_config_dir": folder / "config",
         "workflows_dir": folder / "workflows",
         "mcp_servers": folder / "mcp.json",

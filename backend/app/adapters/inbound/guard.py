@@ -61,7 +61,7 @@ class Guard:
                     "that the service printed at its start."
                 )
         except AtelierError as error:
-            await _refuse(error, scope, receive, send)
+            await refuse(error, scope, receive, send)
             return
         scope.setdefault("state", {})["user"] = user
         await self._app(scope, receive, send)
@@ -122,7 +122,7 @@ def _is_preflight(scope: Scope, headers: Headers) -> bool:
     return scope["type"] == "http" and scope["method"] == "OPTIONS" and "access-control-request-method" in headers
 
 
-async def _refuse(error: AtelierError, scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse(error: AtelierError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the error: on HTTP as a problem, on a WebSocket by refusing the handshake with its status."""
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 4401 if isinstance(error, Unauthenticated) else 1008})

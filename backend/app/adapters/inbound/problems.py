@@ -44,6 +44,7 @@ STATUS: dict[str, int] = {
     "storage_damaged": 503,
     "search_too_broad": 422,
     "rate_limited": 429,
+    "shutting_down": 503,
     "interrupted": 500,
     "internal": 500,
 }

@@ -1,21 +1,29 @@
 """The server around the application: opens it, serves it, tells WebSocket clients before it goes, and closes it."""
 
+import asyncio
 import socket
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from app.adapters.inbound.connections import ConnectionLimits, Connections, HttpProtocol, SocketProtocol
+from app.adapters.inbound.mcp_server.http import McpDoors
+from app.adapters.inbound.rest.services import Services
 from app.adapters.inbound.security_headers import SecurityHeaders
 from app.adapters.inbound.websocket_handler import WebSocketHandler
 from app.core.domain.errors import AtelierError
 
 BACKLOG = 2_048
-PATIENCE_SECONDS = 10
+SHUTDOWN_SECONDS = 30.0
+LAST_SECONDS = 1.0
+"""What requests still have when the time to shut down is over, and everything when a second signal came."""
+
+TICK_SECONDS = 0.1
 SWEEP_TICKS = 5
 HEARTBEAT_SECONDS = 20.0
 """How often a WebSocket is asked whether its client is there, and how long the answer may take."""
@@ -38,6 +46,7 @@ class Server(uvicorn.Server):
         max_frame_bytes: int,
         on_ready: Callable[[], None],
         limits: ConnectionLimits | None = None,
+        shutdown_seconds: float = SHUTDOWN_SECONDS,
     ) -> None:
         limits = limits or ConnectionLimits()
         self._connections = Connections(limits)
@@ -57,12 +66,12 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                timeout_graceful_shutdown=PATIENCE_SECONDS,
                 backlog=min(BACKLOG, self._connections.backlog),
             )
         )
         self._app = app
         self._on_ready = on_ready
+        self._shutdown_seconds = shutdown_seconds
         self._opened = AsyncExitStack()
         self.refused: AtelierError | None = None
 
@@ -84,11 +93,50 @@ class Server(uvicorn.Server):
             self._connections.sweep()
         return await super().on_tick(counter)
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until a signal comes.
+
+        Uvicorn raises that signal again when it is done, so that the process would end by it and not with 0.
+        """
+        with self.capture_signals():
+            await self._serve(sockets)
+            self._captured_signals.clear()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets what runs come to its end, a second one does not."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close every WebSocket with 1001, finish what is being answered, then close the application."""
+        """Let runs and requests come to their end, close what is left, then close the application."""
+        deadline = asyncio.get_running_loop().time() + self._shutdown_seconds
         try:
-            handler: WebSocketHandler = self._app.state.sockets
-            await handler.close_all()
+            await self._finish_runs(deadline)
+            left = deadline - asyncio.get_running_loop().time()
+            # Uvicorn takes whole seconds by its annotation, and any number where it uses them.
+            self.config.timeout_graceful_shutdown = max(left, LAST_SECONDS)  # type: ignore[assignment]
             await super().shutdown(sockets)
         finally:
-            await self._opened.aclose()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_SECONDS if self.force_exit else None):
+                    await self._opened.aclose()
+
+    async def _finish_runs(self, deadline: float) -> None:
+        """Take nothing new, and wait for runs and calls of tools; health and reading are answered meanwhile."""
+        loop = asyncio.get_running_loop()
+        handler: WebSocketHandler = self._app.state.sockets
+        services: Services = self._app.state.services
+        mcp: McpDoors = self._app.state.mcp
+        handler.drain()
+        finishing = asyncio.gather(services.runs.finish(deadline - loop.time()), mcp.finish())
+        ticks = 0
+        while not finishing.done() and loop.time() < deadline and not self.force_exit:
+            await asyncio.wait([finishing], timeout=TICK_SECONDS)
+            ticks += 1
+            await self.on_tick(ticks)
+        finishing.cancel()
+        await asyncio.gather(finishing, return_exceptions=True)
+        await services.runs.stop()
+        await mcp.stop()
+        await handler.close_all()

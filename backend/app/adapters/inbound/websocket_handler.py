@@ -59,6 +59,7 @@ class WebSocketHandler:
         self._runs = runs
         self._max_sockets = max_sockets
         self._open: set[_Socket] = set()
+        self._is_draining = False
 
     @property
     def open(self) -> int:
@@ -70,6 +71,10 @@ class WebSocketHandler:
         if (await receive())["type"] != "websocket.connect":
             return
         await send({"type": "websocket.accept"})
+        if self._is_draining:
+            reason = "the service is shutting down; reconnect and attach"
+            await send({"type": "websocket.close", "code": GOING_AWAY, "reason": reason})
+            return
         if self.open >= self._max_sockets:
             await send(
                 {"type": "websocket.close", "code": OVERLOADED, "reason": "too many connections; try again later"}
@@ -82,6 +87,12 @@ class WebSocketHandler:
             await socket.serve()
         finally:
             self._open.discard(socket)
+
+    def drain(self) -> None:
+        """The service is shutting down: close each socket as soon as the runs that it follows have ended."""
+        self._is_draining = True
+        for socket in self._open:
+            socket.drain()
 
     async def close_all(self) -> None:
         """Tell every client that the service is shutting down."""
@@ -100,6 +111,8 @@ class _Socket:
         self._receive = receive
         self._send = send
         self._closed = False
+        self._is_draining = False
+        self._is_handling = False
         self._replies: deque[str] = deque()
         self._feeds: dict[str, IRunFeed] = {}
         self._more = asyncio.Event()
@@ -120,6 +133,11 @@ class _Socket:
             await asyncio.gather(self._sender, return_exceptions=True)
             for feed in self._feeds.values():
                 feed.close()
+
+    def drain(self) -> None:
+        """Close the connection once there is nothing more to send."""
+        self._is_draining = True
+        self._more.set()
 
     async def close(self, code: int) -> None:
         """Close the connection from this side."""
@@ -143,6 +161,7 @@ class _Socket:
                 raise BadFrame(InvalidFrame("Frames are text. Send JSON as a text frame."), None)
             frame = parse_frame(text)
             kind = frame.type
+            self._is_handling = True
             await self._handle(frame)
         except BadFrame as bad:
             self._error(bad.error, bad.in_reply_to)
@@ -151,6 +170,9 @@ class _Socket:
         except Exception as error:
             logger.exception("a %s frame could not be handled", kind)
             self._error(describe(error), kind)
+        finally:
+            self._is_handling = False
+            self._more.set()
 
     async def _handle(self, frame: ClientFrame) -> None:
         match frame:
@@ -244,6 +266,8 @@ class _Socket:
                         sent += await self._send_events(run_id, feed)
                     if not sent:
                         break
+                if self._is_draining and not (self._feeds or self._replies or self._is_handling):
+                    await self.close(GOING_AWAY)
         except TimeoutError:
             logger.info("a client takes nothing any more and is let go")
             await self.close(SLOW_READER)

@@ -214,6 +214,16 @@ class RateLimited(AtelierError):
     retryable = True
 
 
+class ShuttingDown(AtelierError):
+    """The service finishes what it is doing and takes nothing new."""
+
+    code = "shutting_down"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("The service is shutting down. Try again in a moment, once it is back.", retry_after=5)
+
+
 class Internal(AtelierError):
     """A fault of this service; its log has the details under the run's id."""
 

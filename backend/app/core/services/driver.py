@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from app.core.domain.conversation import Conversation, existing, title_from
 from app.core.domain.errors import (
@@ -72,9 +73,14 @@ class RunDriver:
         return sum(driven.task is not None for driven in self.runs.values())
 
     @property
+    def is_closing(self) -> bool:
+        """Whether no run is begun any more."""
+        return self._is_closing
+
+    @property
     def has_room(self) -> bool:
         """Whether one run more can be driven."""
-        return not self._is_closing and self.active < self._limits.max_runs
+        return self.active < self._limits.max_runs
 
     @property
     def has_room_to_wait(self) -> bool:
@@ -122,6 +128,8 @@ class RunDriver:
 
     async def look_for_lost_runs(self) -> None:
         """Take over the runs whose process is gone, and begin those whose turn has come."""
+        if self._is_closing:
+            return
         for accepted in await self._store.runs.claim(self.lease(), now=utc_now(), driven=self._held()):
             if self.drives(accepted.run.id):
                 continue
@@ -171,6 +179,14 @@ class RunDriver:
     def close(self) -> None:
         """Take no more runs."""
         self._is_closing = True
+
+    async def finish(self, seconds: float) -> None:
+        """Take no more runs, and wait until those that are driven have ended or wait for the user; at most `seconds`."""
+        self.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while tasks := [driven.task for driven in self.runs.values() if driven.task is not None]:
+                    await asyncio.wait(tasks)
 
     async def stop(self) -> None:
         """Stop driving: every run is left where its last stored step is, for the next process to go on."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from weakref import WeakSet
 
-from app.core.domain.errors import NotFound, StorageUnavailable
+from app.core.domain.errors import NotFound, ShuttingDown, StorageUnavailable
 from app.core.domain.event import SUSPENDED, RunEvent
 from app.core.domain.run import Run, RunStatus
 from app.core.domain.time import utc_now
@@ -40,6 +40,8 @@ class Listeners:
         self._driven = driven
         self._lease = lease
         self._feeds: dict[tuple[str, str], WeakSet[IRunFeed]] = {}
+        self._streams: set[asyncio.Event] = set()
+        self._is_closing = False
 
     def drives(self, run_id: str) -> bool:
         """Whether this process drives the run."""
@@ -116,6 +118,7 @@ class Listeners:
         more = asyncio.Event()
         feed = await self.attach(user, run_id, after, more.set)
         quiet = 0.0
+        self._streams.add(more)
         try:
             while not feed.ended:
                 try:
@@ -131,6 +134,9 @@ class Listeners:
                     if batch[-1].type == SUSPENDED:
                         return
                     continue
+                if self._is_closing:
+                    yield [_suspended(await self.find(user, run_id), after)]
+                    return
                 driven = self._driven.get(run_id)
                 if until_it_waits and driven is None and await self._waits(user, run_id):
                     if more.is_set():
@@ -145,7 +151,14 @@ class Listeners:
                     quiet = 0.0
                     yield []
         finally:
+            self._streams.discard(more)
             feed.close()
+
+    def close(self) -> None:
+        """End all streams: nothing is driven here any more."""
+        self._is_closing = True
+        for more in self._streams:
+            more.set()
 
     async def _waits(self, user: User, run_id: str) -> bool:
         """Whether a run that is not driven here waits for the user; a store that is away does not end the listening."""
@@ -167,6 +180,11 @@ class Listeners:
                 self._feeds.pop((run_id, user_id), None)
                 for feed in waiting:
                     feed.give_up()
+
+
+def _suspended(run: Run, after: int) -> RunEvent:
+    """The notice that the service ends before the run does."""
+    return RunEvent.notice(run.id, run.conversation_id, after, SUSPENDED, ShuttingDown().to_wire())
 
 
 async def _first_of(waiting: Coroutine[Any, Any, Any], other: asyncio.Task[None] | None, patience: float) -> None:

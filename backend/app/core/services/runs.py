@@ -14,6 +14,7 @@ from app.core.domain.errors import (
     InvalidFrame,
     NotFound,
     RateLimited,
+    ShuttingDown,
     StorageUnavailable,
 )
 from app.core.domain.event import RunEvent
@@ -104,6 +105,15 @@ class RunService:
         await self._driver.look_for_lost_runs()
         self._keeper = asyncio.create_task(self._keep_leases(), name="leases")
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing new is taken any more."""
+        return self._driver.is_closing
+
+    async def finish(self, seconds: float) -> None:
+        """Take nothing new, and let what runs come to its end, for at most `seconds`."""
+        await self._driver.finish(seconds)
+
     async def stop(self) -> None:
         """Stop driving: every run is left where its last stored step is, for the next process to go on."""
         self._driver.close()
@@ -112,6 +122,7 @@ class RunService:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._driver.stop()
+        self._listeners.close()
 
     # --- use cases
 
@@ -286,6 +297,8 @@ class RunService:
         open_ = {call["id"]: call for call in await self._open_calls(conversation)}
         policy = self._limits.policy(conversation.tool_approval, run.client_tools)
         check_answer(run, open_, policy, answer)
+        if self.is_closing:
+            raise ShuttingDown
         return await self._driver.take_up(user, run_id, answer)
 
     async def _deliver(self, user: User, run_id: str, answer: Answer) -> None:
@@ -450,6 +463,8 @@ class RunService:
         self._check_room()
 
     def _check_room(self) -> None:
+        if self.is_closing:
+            raise ShuttingDown
         if not self._driver.has_room:
             raise RateLimited("The service is busy with as many answers as it can give at once. Try again in a moment.")
 

@@ -57,6 +57,7 @@ def _serve(app: FastAPI, settings: Settings, listening: socket.socket, token: st
             per_address=settings.max_connections_per_address or None,
             proxies=TrustedProxies.of(settings.trusted_proxies),
         ),
+        shutdown_seconds=settings.shutdown_seconds,
     )
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])

@@ -21,14 +21,34 @@ class McpDoors:
             PATH: _Door(lambda server: server.make_server(tools, files, _who)),
             BUILDER_PATH: _Door(lambda server: server.make_builder_server(builder, files, _who)),
         }
+        self._calls = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @staticmethod
     def takes(path: str) -> bool:
         """Whether requests at `path` are answered here."""
         return path.rstrip("/") in (PATH, BUILDER_PATH)
 
+    async def finish(self) -> None:
+        """Wait until no call is under way; streams that only listen are not waited for."""
+        await self._idle.wait()
+
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if scope["method"] != "POST":
+            await self._answer(scope, receive, send)
+            return
+        self._calls += 1
+        self._idle.clear()
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self._idle.set()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._doors[scope["path"].rstrip("/")].serve(scope, receive, send)
 
     async def stop(self) -> None:

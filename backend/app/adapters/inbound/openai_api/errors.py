@@ -26,6 +26,7 @@ _KINDS: dict[str, tuple[int, str, str | None]] = {
     "provider_unavailable": (502, "api_error", None),
     "tool_loop_limit": (502, "api_error", None),
     "storage_unavailable": (503, "api_error", None),
+    "shutting_down": (503, "api_error", None),
     "storage_damaged": (503, "api_error", None),
     "provider_timeout": (504, "api_error", None),
 }

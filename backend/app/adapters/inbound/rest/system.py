@@ -11,6 +11,7 @@ from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import ModelList, Problem
 from app.adapters.inbound.rest.services import Atelier
+from app.core.domain.errors import ShuttingDown
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -50,7 +51,9 @@ async def live() -> Response:
     "/api/health/ready", tags=["health"], summary="Whether messages can be taken", responses={503: {"model": Problem}}
 )
 async def ready(atelier: Atelier) -> Response:
-    """200 while the store can be written, else 503; needs no credential."""
+    """200 while the store can be written and messages are taken, else 503; needs no credential."""
+    if atelier.runs.is_closing:
+        raise ShuttingDown
     await atelier.store.ping()
     return Json({"status": "ok", "version": __version__})
 
