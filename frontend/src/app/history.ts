@@ -1,5 +1,6 @@
 /** Stored messages as the messages of the AI SDK: a turn's answers, calls and results are one message, as they are streamed. */
 import type { UIMessage } from "ai";
+import { addressOfText, splitAttachments } from "../chat/textFiles.ts";
 import type { ApprovalState, ContentPart, StoredMessage, ToolCall, Usage } from "./api";
 
 /** What stands beside a message's parts. */
@@ -93,7 +94,7 @@ export function toChatMessages(
     } else {
       const metadata = headOf(one, siblings);
       if (one.metadata.skill) metadata.skill = one.metadata.skill;
-      messages.push({ id: one.id, role: one.role, parts: partsOf(one.content), metadata });
+      messages.push({ id: one.id, role: one.role, parts: partsOf(one.content).flatMap(withFiles), metadata });
     }
   }
   return messages;
@@ -163,6 +164,21 @@ function partsOf(content: string | ContentPart[]): Part[] {
       ];
     return [];
   });
+}
+
+/** A part of what the user said: text files are in its text, and are parts of their own here. */
+function withFiles(part: Part): Part[] {
+  if (part.type !== "text") return [part];
+  const { text, files } = splitAttachments(part.text);
+  return [
+    ...files.map((file): Part => ({
+      type: "file",
+      url: addressOfText(file.text),
+      mediaType: "text/plain",
+      filename: file.name,
+    })),
+    ...(text ? [{ ...part, text }] : []),
+  ];
 }
 
 function mediaTypeOf(url: string): string {

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+import re
 from datetime import datetime
 from typing import Any, Literal
 
@@ -16,6 +17,10 @@ TITLE_LENGTH = 80
 
 Fork = tuple[int, int]
 """The first `seq` of a stretch of messages, and the `seq` of the message that it goes on from, 0 for none."""
+
+_ATTACHMENT_MARK = "<attachment name="
+_ATTACHMENT = re.compile(r'<attachment name="?([^\n>]*?)"?>\n.*?</attachment>', re.DOTALL)
+"""A text file in a message."""
 
 Span = tuple[int, int | None]
 """A stretch of `seq` from the first to the last, both included; None is open to the future."""
@@ -156,6 +161,9 @@ def newest_stretch_behind(conversation: Conversation, seq: int) -> tuple[int, in
 
 def title_from(text: str) -> str | None:
     """A title made of the first words of `text`, at most `TITLE_LENGTH` characters; None where it has none."""
+    if _ATTACHMENT_MARK in text:
+        said = _ATTACHMENT.sub(" ", text)
+        text = said if said.strip() else ", ".join(_ATTACHMENT.findall(text))
     words = " ".join(text.split())
     if len(words) <= TITLE_LENGTH:
         return words or None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.adapters.inbound.content import MAX_REASON, ClientId, ClientTools, Label, ModelName, SkillSlug
+from app.adapters.inbound.text_files import as_text, is_text
 from app.core.domain.errors import InvalidFrame
 from app.core.domain.ids import is_client_id
 from app.core.domain.message import Content
@@ -69,7 +70,7 @@ def stored_id(message_id: str | None) -> str | None:
 
 
 def content_of(message: UIMessage) -> Content:
-    """What a user message says: its text, or a list of parts where there are files.
+    """What a user message says: its text, or a list of parts where there are files that are not text.
 
     Raises:
         InvalidFrame: a part has not the shape that it should have.
@@ -86,12 +87,27 @@ def content_of(message: UIMessage) -> Content:
             case _:
                 continue  # what a client keeps for itself
     check_json(parts, "messages")
+    parts = [*_with_attachments(parts)]
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts
 
 
+def _with_attachments(parts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """`parts` with text files behind the text, a blank line between them."""
+    files = [part["text"] for part in parts if part["type"] == "attachment"]
+    said = [part for part in parts if part["type"] != "attachment"]
+    if not files:
+        yield from said
+        return
+    text = "\n".join(part["text"] for part in said if part["type"] == "text")
+    yield {"type": "text", "text": "\n\n".join([*([text] if text else []), *files])}
+    yield from (part for part in said if part["type"] != "text")
+
+
 def _file(url: str, media_type: str, name: Any) -> dict[str, Any]:
+    if is_text(media_type):
+        return {"type": "attachment", "text": as_text(url, name if isinstance(name, str) else "file")}
     if media_type.startswith("image/"):
         return {"type": "image_url", "image_url": {"url": url}}
     return {"type": "file", "file": {"file_data": url, "filename": name if isinstance(name, str) else "file"}}
