@@ -195,6 +195,37 @@ async def test_an_answer_is_given_again_and_a_message_edited(service: Service, u
     assert text_of(result["messages"][-1]) == "You said: Hallo"
 
 
+@pytest.mark.parametrize(
+    ("media_type", "url"),
+    [
+        ("text/plain", "data:text/plain;base64,R3LDvMOfZQ=="),
+        ("text/markdown", "data:text/markdown;charset=iso-8859-1;base64,R3L832U="),
+        ("application/json", "data:application/json,Gr%C3%BC%C3%9Fe"),
+    ],
+)
+async def test_text_files_become_text(service: Service, upstream: Upstream, media_type: str, url: str):
+    file = {"type": "file", "mediaType": media_type, "url": url, "filename": 'a "file".txt'}
+    parts = [file, {"type": "text", "text": "Read this."}]
+    chat = {"id": new_id(), "messages": [{"id": "m1", "role": "user", "parts": parts}]}
+    expected = 'Read this.\n\n<attachment name="a &quot;file&quot;.txt">\nGrüße\n</attachment>'
+    async with service.http() as http:
+        assert (await http.post("/api/chat", json=chat)).status_code == 200
+        conversation = (await http.get(f"/api/conversations/{chat['id']}")).json()
+    assert upstream.requests[-1]["messages"][-1]["content"] == expected
+    assert conversation["title"] == "Read this."
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/a.txt", "data:text/plain;base64,!!", "data:text/plain;base64,/w==", "data:"]
+)
+async def test_a_text_file_that_is_none_is_refused(service: Service, url: str):
+    file = {"type": "file", "mediaType": "text/plain", "url": url, "filename": "a.txt"}
+    chat = {"id": new_id(), "messages": [{"id": "m1", "role": "user", "parts": [file]}]}
+    async with service.http() as http:
+        refused = await http.post("/api/chat", json=chat)
+    assert (refused.status_code, "a.txt" in refused.json()["detail"]) == (422, True)
+
+
 async def test_a_file_goes_to_the_model(service: Service, upstream: Upstream, sdk: str):
     await run(sdk, "file", service, new_id())
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}

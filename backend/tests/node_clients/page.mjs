@@ -8,6 +8,7 @@ const source = "../../../frontend/src/";
 const { blocksOf } = await import(`${source}chat/blocks.ts`);
 const { completionsFor, parseCommand, COMMANDS } = await import(`${source}chat/commands.ts`);
 const { workflowIn } = await import(`${source}app/png.ts`);
+const { decode, isTextFile, splitAttachments } = await import(`${source}chat/textFiles.ts`);
 const { toChatMessages } = await import(`${source}app/history.ts`);
 
 const MODELS = [{ id: "openai@gpt", provider: "openai", name: "gpt" }];
@@ -82,6 +83,38 @@ const message = (seq, role, content, metadata = {}) => ({
   id: `m${seq}`, conversation_id: "c", seq, parent_id: null, role, content, metadata, created_at: at,
 });
 
+test("text files are found in stored messages, and come out as they went in", () => {
+  const code = "a\n\n</b>\n";
+  const stored = `Look:\n\n<attachment name="a &quot;b&quot;.py">\n${code}\n</attachment>\n\n<attachment name=old name.txt>\nx\n</attachment>`;
+  assert.deepEqual(splitAttachments(stored), {
+    text: "Look:",
+    files: [{ name: 'a "b".py', text: code }, { name: "old name.txt", text: "x" }],
+  });
+  for (const text of ["no files", "<attachment name=unfinished>\nx", "a </attachment> b"])
+    assert.deepEqual(splitAttachments(text), { text, files: [] });
+  for (const name of ["a.py", "A.MD", "Dockerfile", "x.ts", ".gitignore", "noending"])
+    assert.equal(isTextFile({ name, type: "" }), name !== "noending", name);
+  assert.ok(isTextFile({ name: "noending", type: "text/x-unknown" }));
+  for (const [name, type] of [["a.docx", "application/zip"], ["a.zip", "application/zip"], ["a.exe", ""]])
+    assert.ok(!isTextFile({ name, type }), name);
+  assert.equal(decode(new Uint8Array([0xff, 0xfe, 0x41, 0]).buffer), "A");
+  assert.equal(decode(new Uint8Array([0xef, 0xbb, 0xbf, 0x41]).buffer), "A");
+  for (const bytes of [[0x41, 0], [0xff, 0x41]]) assert.equal(decode(new Uint8Array(bytes).buffer), null);
+});
+
+test("a turn without a complete answer says why, below its last message", () => {
+  const failed = { status: "failed", last_message_id: null, error: { code: "c", message: "Why.", retryable: true } };
+  const stopped = { status: "cancelled", last_message_id: "m4", error: null };
+  const stored = [
+    message(1, "user", "one"), message(2, "user", "two"), message(3, "assistant", "Half"), message(4, "user", "three"),
+  ];
+  const shown = toChatMessages(stored, {}, null, { m1: failed, m2: stopped, m4: { ...failed, status: "running" } });
+  assert.deepEqual(
+    shown.map((one) => one.metadata.outcome),
+    [{ status: "failed", reason: "Why." }, undefined, { status: "stopped" }, undefined],
+  );
+});
+
 test("a stored turn is one message, as it is streamed", () => {
   const calls = (...ids) => ({ tool_calls: ids.map((id) => ({ id, name: "draw", args: { a: 1 } })), model: "m@x" });
   const stored = [
@@ -99,8 +132,8 @@ test("a stored turn is one message, as it is streamed", () => {
     answer.parts.map((part) => part.state ?? part.type),
     ["step-start", "output-available", "file", "output-error", "step-start", "done"],
   );
-  const [, waiting] = toChatMessages(stored.slice(0, 2), {}, new Set());
+  const [, waiting] = toChatMessages(stored.slice(0, 2), {}, { clientTools: new Set(), approvals: {} });
   assert.deepEqual(waiting.parts.slice(1).map((part) => part.state), ["approval-requested", "approval-requested"]);
-  const [, atClient] = toChatMessages(stored.slice(0, 2), {}, new Set(["draw"]));
+  const [, atClient] = toChatMessages(stored.slice(0, 2), {}, { clientTools: new Set(["draw"]), approvals: {} });
   assert.deepEqual(atClient.parts.slice(1).map((part) => part.state), ["input-available", "input-available"]);
 });

@@ -2,11 +2,13 @@
 
 import asyncio
 import io
+from collections.abc import Awaitable
 
 import orjson
+import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from playwright.async_api import Page, expect
+from playwright.async_api import FilePayload, Page, expect
 
 from app.settings import CustomProvider
 from tests.comfyui.fake import PNG, FakeComfyUI
@@ -209,6 +211,172 @@ async def test_a_picture_is_attached_by_the_picker_and_by_pasting(start: Start, 
     assert any("some notes" in part.get("text", "") for part in parts)
     await page.reload()
     await expect(page.get_by_role("button", name="Open the picture")).to_be_visible()
+
+
+def attaching(page: Page, way: str, *files: tuple[str, str, str]) -> Awaitable[None]:
+    """Attach files (name, type, content) by the picker, by dropping or by pasting them."""
+    script = """([way, files]) => {
+        const data = new DataTransfer();
+        for (const [name, type, content] of files) data.items.add(new File([content], name, { type }));
+        if (way === "paste")
+            document.querySelector("#composer").dispatchEvent(
+                new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+        else
+            for (const kind of ["dragenter", "dragover", "drop"])
+                document.querySelector(".dropzone").dispatchEvent(
+                    new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true }));
+    }"""
+
+    async def choose() -> None:
+        if way != "choose":
+            await page.evaluate(script, [way, files])
+            return
+        async with page.expect_file_chooser() as chooser:
+            await page.get_by_role("button", name="Attach files").click()
+        payloads = [FilePayload(name=name, mimeType=kind, buffer=text.encode()) for name, kind, text in files]
+        await (await chooser.value).set_files(payloads)
+
+    return choose()
+
+
+@pytest.mark.parametrize("way", ["choose", "drop", "paste"])
+async def test_text_files_are_chips_and_others_are_explained(
+    start: Start, upstream: Upstream, open_page: Open, way: str
+):
+    service = await start()
+    page = await open_page(service)
+    await attaching(page, way, ("report.docx", "application/vnd.openxmlformats", "PK"))
+    await expect(page.get_by_text("report.docx cannot be attached. Pictures")).to_be_visible()
+    await attaching(page, way, ("fake.txt", "text/plain", "a\0b"), ("large.csv", "text/csv", "x" * 1_048_577))
+    await expect(page.get_by_text("fake.txt is named like a text file, but is none.")).to_be_visible()
+    await expect(page.get_by_text("large.csv is larger than 1 MB.")).to_be_visible()
+    await expect(page.locator(".attachment")).to_have_count(0)
+    code = "for i in range(3):\n    print(i)\n"
+    # Browsers take `.ts` for a film, and know no type for most code.
+    await attaching(page, way, ("loop.py", "", code), ("app.ts", "video/mp2t", "let x = 1;"))
+    await expect(page.get_by_role("button", name="Remove loop.py")).to_be_visible()
+    await say(page, "What does it do?")
+    await expect(answers(page)).to_contain_text("You said:")
+    expected = f'What does it do?\n\n<attachment name="loop.py">\n{code}\n</attachment>\n\n<attachment name="app.ts">'
+    assert upstream.requests[-1]["messages"][-1]["content"].startswith(expected)
+    you = page.get_by_label("You", exact=True)
+    for _ in range(2):
+        await expect(you.get_by_role("link", name="loop.py")).to_be_visible()
+        await expect(you.locator(".bubble p")).to_have_text("What does it do?")
+        await expect(you).not_to_contain_text("print(i)")
+        await page.reload()
+    async with page.expect_download() as download:
+        await you.get_by_role("link", name="loop.py").click()
+    assert (await (await download.value).path()).read_text() == code
+    await expect(page.get_by_role("heading", name="What does it do?")).to_be_visible()
+    await you.get_by_role("button", name="Edit and send again").click()
+    await page.get_by_role("textbox", name="Edit the message").fill("And now?")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("2/2")).to_be_visible()
+    assert upstream.requests[-1]["messages"][-1]["content"] == (
+        f'And now?\n\n<attachment name="loop.py">\n{code}\n</attachment>\n\n'
+        '<attachment name="app.ts">\nlet x = 1;\n</attachment>'
+    )
+
+
+async def test_text_files_of_older_messages_are_chips(start: Start, open_page: Open):
+    service = await start()
+    old = "see files<attachment name=note.txt>\nfirst\n\nlast\n</attachment>"
+    async with service.http() as http:
+        document = {"messages": [{"role": "user", "content": old}, {"role": "assistant", "content": "Seen."}]}
+        made = (await http.post("/api/conversations/import", json=document)).json()
+    assert made["title"] == "see files"
+    page = await open_page(service, f"/#{made['id']}")
+    you = page.get_by_label("You", exact=True)
+    await expect(you.get_by_role("link", name="note.txt")).to_be_visible()
+    await expect(you.locator(".bubble p")).to_have_text("see files")
+
+
+async def test_a_failed_turn_says_why_in_any_browser_and_is_tried_again(
+    start: Start, upstream: Upstream, open_page: Open
+):
+    async def breaks(answer: Answer) -> None:
+        await answer.delta(content="Half of ")
+        await shown.wait()
+        await answer.raw(b'data: {"error": {"message": "out of order", "code": 500}}\n\n')
+
+    shown = asyncio.Event()
+    service = await start()
+    page = await open_page(service)
+    upstream.refuses(401, {"message": "bad key"})
+    await say(page, "first")
+    await expect(page.get_by_role("alert")).to_contain_text("OPENAI_API_KEY")
+    upstream.script(breaks)
+    await say(page, "second")
+    await expect(answers(page)).to_contain_text("Half of")
+    shown.set()
+    await expect(page.get_by_role("alert")).to_contain_text("out of order")
+    there = await open_page(service, f"/#{page.url.partition('#')[2]}")
+    ends = there.get_by_role("group", name="Not answered")
+    await expect(ends).to_contain_text(["OPENAI_API_KEY", "out of order"])
+    await expect(answers(there)).to_contain_text("Half of")
+    await ends.last.get_by_role("button", name="Try again").click()
+    await expect(answers(there)).to_contain_text("You said: second")
+    await expect(ends).to_have_count(1)
+    await there.reload()
+    await expect(ends).to_contain_text(["OPENAI_API_KEY"])
+    await ends.get_by_role("button", name="Try again").click()
+    await expect(answers(there)).to_contain_text("You said: first")
+    await expect(ends).to_have_count(0)
+
+
+async def test_a_stopped_turn_says_so_and_is_tried_again(start: Start, upstream: Upstream, open_page: Open):
+    service = await start()
+    upstream.script(paused(asyncio.Event(), "As far as this"))
+    page = await open_page(service)
+    await say(page, "Go on")
+    await expect(answers(page)).to_contain_text("As far as this")
+    await page.get_by_role("button", name="Stop").click()
+    end = page.get_by_role("group", name="Not answered")
+    await expect(end).to_contain_text("Stopped")
+    await page.reload()
+    await expect(end).to_contain_text("Stopped")
+    await end.get_by_role("button", name="Try again").click()
+    await expect(answers(page)).to_contain_text("You said: Go on")
+    await expect(end).to_be_hidden()
+
+
+async def test_the_model_belongs_to_the_conversation(start: Start, upstream: Upstream, open_page: Open):
+    service = await start(model_fallbacks=["openai@second"])
+    upstream.lists({"sk-test-key": ["scripted", "second", "third"]})
+    page = await open_page(service)
+
+    async def choose(model: str) -> None:
+        await page.get_by_role("button", name="Model:").click()
+        await page.get_by_role("searchbox", name="Search models").fill(model)
+        await page.keyboard.press("Enter")
+
+    def shows(model: str, where: Page = page) -> Awaitable[None]:
+        return expect(where.get_by_role("button", name=f"Model: openai@{model}")).to_be_visible()
+
+    await choose("second")
+    await say(page, "one")
+    await expect(answers(page)).to_contain_text("You said: one")
+    first = page.url
+    await page.get_by_role("button", name="New conversation").click()
+    await shows("second")  # it begins with what was chosen last
+    await choose("third")
+    await say(page, "two")
+    await expect(answers(page)).to_contain_text("You said: two")
+    await page.get_by_role("link", name="one").click()
+    await expect(answers(page)).to_contain_text("You said: one")
+    await shows("second")
+    await say(page, "three")
+    await expect(answers(page).last).to_contain_text("You said: three")
+    there = await open_page(service, f"/#{first.partition('#')[2]}")
+    await shows("second", there)
+    await page.get_by_role("link", name="two").click()
+    await shows("third")
+    async with page.expect_response(lambda answer: answer.request.method == "PATCH") as changed:
+        await choose("second")  # kept at once, also without a message
+    assert (await (await changed.value).json())["model"] == "openai@second"
+    await shows("second")
+    assert [request["model"] for request in upstream.requests] == ["second", "third", "second"]
 
 
 async def test_conversations_are_found_renamed_pinned_archived_and_deleted(start: Start, open_page: Open):

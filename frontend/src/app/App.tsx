@@ -11,12 +11,14 @@ import { Sidebar } from "../sidebar/Sidebar";
 import { useConversations } from "../sidebar/useConversations";
 import { SkillsDialog } from "../skills/SkillsDialog";
 import { WorkflowDialog } from "../workflow/WorkflowDialog";
-import { api, type Conversation as ConversationData, type Models, type Skill } from "./api";
+import { api, type Conversation as ConversationData, type Model, type Models, type Skill } from "./api";
 import { useConnection } from "./connection";
 import { Dialog } from "./Dialog";
 import { newId } from "./ids";
 import { complain, Notices, notify } from "./notices";
 import { useModel } from "./useModel";
+
+const NO_MODELS: Model[] = [];
 
 interface Shown {
   id: string;
@@ -120,13 +122,13 @@ export function App() {
     document.title = title ? `${title} · Atelier` : "Atelier";
   }, [title]);
 
-  const { model, choose: chooseModel, settle } = useModel(shown, opened?.id === shown.id ? opened : null, list.refresh);
-  const next = models?.items.find((one) => (model === null ? one.default : one.id === model));
+  const stored = opened?.id === shown.id ? opened : null;
+  const model = useModel(shown, stored, models?.items ?? NO_MODELS, list.refresh);
+  const next = models?.items.find((one) => (model.next === null ? one.default : one.id === model.next));
 
   const onStored = useCallback(() => {
-    settle();
     if (location.hash.slice(1) !== shown.id) history.replaceState(null, "", `#${shown.id}`);
-  }, [shown.id, settle]);
+  }, [shown.id]);
 
   const onCommand = useCallback(
     (command: Command) => {
@@ -141,7 +143,7 @@ export function App() {
           open(null);
           break;
         case "model":
-          chooseModel(command.argument);
+          model.choose(command.argument);
           notify(`${command.argument} answers in this conversation from now on.`);
           break;
         case "export":
@@ -149,7 +151,7 @@ export function App() {
           break;
       }
     },
-    [shown.id, opened, open, chooseModel, list.refresh],
+    [shown.id, opened, open, model.choose, list.refresh],
   );
 
   const empty = useMemo(
@@ -215,7 +217,6 @@ export function App() {
           isNew={shown.isNew && location.hash === ""}
           models={models?.items ?? []}
           model={model}
-          onModel={chooseModel}
           onProviders={() => setDialog("providers")}
           onStored={onStored}
           onTurn={onTurn}
@@ -250,7 +251,7 @@ export function App() {
           }}
         />
       )}
-      {dialog === "context" && <ContextDialog id={shown.id} model={model} onClose={() => setDialog(null)} />}
+      {dialog === "context" && <ContextDialog id={shown.id} model={model.next} onClose={() => setDialog(null)} />}
       {dialog === "help" && (
         <Dialog title="Help" onClose={() => setDialog(null)}>
           <dl className="help">

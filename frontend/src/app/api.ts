@@ -90,6 +90,8 @@ export interface Conversation {
   id: string;
   title: string | null;
   model: string | null;
+  /** The model that answers the next message, if that names none. */
+  next_model: string;
   system_prompt: string | null;
   message_count: number;
   archived: boolean;
@@ -152,7 +154,16 @@ export interface Page<T> {
   next_cursor: string | null;
 }
 
+/** What became of a turn that has no complete answer. */
+export interface TurnState {
+  status: "failed" | "cancelled" | "waiting" | "running";
+  last_message_id: string | null;
+  error: { code: string; message: string; retryable: boolean } | null;
+}
+
 export interface Messages extends Page<StoredMessage> {
+  /** For user messages by id that have no complete answer. */
+  runs?: Record<string, TurnState>;
   /** For messages by id that have others in their place on other branches, how many stand there. */
   siblings?: Record<string, number>;
 }

@@ -1,7 +1,7 @@
 /** Stored messages as the messages of the AI SDK: a turn's answers, calls and results are one message, as they are streamed. */
 import type { UIMessage } from "ai";
 import { addressOfText, splitAttachments } from "../chat/textFiles.ts";
-import type { ApprovalState, ContentPart, StoredMessage, ToolCall, Usage } from "./api";
+import type { ApprovalState, ContentPart, StoredMessage, ToolCall, TurnState, Usage } from "./api";
 
 /** What stands beside a message's parts. */
 export interface Metadata {
@@ -13,9 +13,13 @@ export interface Metadata {
   siblings?: number;
   runId?: string;
   skill?: string;
+  /** Why the turn that ends with this message has no complete answer. */
+  outcome?: Outcome;
   /** Milliseconds that each call took, by its id. */
   took?: Record<string, number>;
 }
+
+export type Outcome = { status: "stopped" } | { status: "failed"; reason: string };
 
 export type ChatMessage = UIMessage<Metadata>;
 type Part = ChatMessage["parts"][number];
@@ -72,11 +76,13 @@ export function asksForApproval(message: ChatMessage | undefined): boolean {
  *
  * @param siblings how many messages stand in the place of each, where there are others.
  * @param waits what the open calls wait for, where the run waits.
+ * @param runs what became of the turns that have no complete answer, by the id of their user message.
  */
 export function toChatMessages(
   stored: StoredMessage[],
   siblings: Record<string, number> = {},
   waits: Waits | null = null,
+  runs: Record<string, TurnState> = {},
 ): ChatMessage[] {
   const messages: ChatMessage[] = [];
   const results = new Map<string, StoredMessage>();
@@ -97,7 +103,19 @@ export function toChatMessages(
       messages.push({ id: one.id, role: one.role, parts: partsOf(one.content).flatMap(withFiles), metadata });
     }
   }
+  for (const [place, message] of messages.entries()) {
+    const run = message.role === "user" ? runs[message.id] : undefined;
+    const outcome = run && outcomeOf(run);
+    const next = messages[place + 1];
+    const last = next?.role === "assistant" ? next : message;
+    if (outcome) last.metadata = { ...last.metadata, outcome };
+  }
   return messages;
+}
+
+function outcomeOf({ status, error }: TurnState): Outcome | null {
+  if (status === "cancelled") return { status: "stopped" };
+  return status === "failed" ? { status: "failed", reason: error?.message ?? "The answer failed." } : null;
 }
 
 function headOf(stored: StoredMessage, siblings: Record<string, number>): Metadata {

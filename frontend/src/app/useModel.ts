@@ -1,6 +1,6 @@
 /** Which model answers next. It belongs to the conversation; a new one begins with the model that was chosen last. */
 import { useCallback, useEffect, useState } from "react";
-import { api, type Conversation } from "./api";
+import { api, type Conversation, type Model } from "./api";
 import { complain } from "./notices";
 
 const LAST_CHOSEN = "atelier.model";
@@ -11,26 +11,30 @@ interface Shown {
   isNew: boolean;
 }
 
-interface ModelChoice {
+export interface ModelChoice {
   /** The model of the next answer; null is the service's default. */
-  model: string | null;
+  next: string | null;
+  /** The model that the next message has to name; null where the service knows it. */
+  named: string | null;
   choose: (model: string) => void;
-  /** The conversation has its first message: its model is settled. */
-  settle: () => void;
 }
 
 /**
  * @param conversation the conversation as it is stored; null where it is not, or not known yet.
  * @param onChange is told when the stored conversation has another model.
  */
-export function useModel(shown: Shown, conversation: Conversation | null, onChange: () => void): ModelChoice {
-  const { id } = shown;
+export function useModel(
+  { id, isNew }: Shown,
+  conversation: Conversation | null,
+  models: Model[],
+  onChange: () => void,
+): ModelChoice {
   const [lastChosen, setLastChosen] = useState(() => localStorage.getItem(LAST_CHOSEN));
   /** What was chosen here, by conversation, until the service has stored it. */
   const [choices, setChoices] = useState<Record<string, string>>({});
   const own = choices[id] ?? null;
-  const stored = conversation ? conversation.model : shown.isNew ? lastChosen : null;
-  const model = own ?? stored;
+  const first = isNew && models.some((one) => one.id === lastChosen) ? lastChosen : null;
+  const named = own ?? (conversation === null ? first : null);
 
   const choose = useCallback(
     (chosen: string) => {
@@ -41,20 +45,13 @@ export function useModel(shown: Shown, conversation: Conversation | null, onChan
     [id],
   );
 
-  const settle = useCallback(() => {
-    if (model !== null) setChoices((all) => ({ ...all, [id]: model }));
-  }, [id, model]);
-
   const isStored = conversation !== null;
-  const storedModel = conversation?.model;
+  const stored = conversation?.model;
   useEffect(() => {
     if (!isStored || own === null) return;
-    if (storedModel === own) {
-      setChoices(({ [id]: _, ...others }) => others);
-      return;
-    }
-    api.change(id, { model: own }).then(onChange, complain);
-  }, [id, own, isStored, storedModel, onChange]);
+    if (stored === own) setChoices(({ [id]: _, ...others }) => others);
+    else api.change(id, { model: own }).then(onChange, complain);
+  }, [id, own, isStored, stored, onChange]);
 
-  return { model, choose, settle };
+  return { next: named ?? conversation?.next_model ?? null, named, choose };
 }

@@ -8,6 +8,7 @@ import { doubt } from "../app/connection";
 import { asksForApproval, callsForPrograms, hasAnswers, toChatMessages, type ChatMessage } from "../app/history";
 import { messageOf } from "../app/errors";
 import { complain } from "../app/notices";
+import type { ModelChoice } from "../app/useModel";
 import { attachments } from "./attachments";
 import { forget, hasBegun, hasJoined, joinRun, runOnce, type Call } from "./clientCalls";
 import { ChatProvider, type ChatContext } from "./chat";
@@ -36,8 +37,7 @@ interface Props {
   /** There is nothing stored yet. */
   isNew: boolean;
   models: Model[];
-  model: string | null;
-  onModel: (model: string) => void;
+  model: ModelChoice;
   /** Show the providers and their keys. */
   onProviders: () => void;
   onStored: () => void;
@@ -131,7 +131,7 @@ async function load(id: string, clientTools: string[]): Promise<Loaded> {
     clientTools: new Set([...(waiting.client_tools ?? []), ...clientTools]),
     approvals: waiting.approvals ?? {},
   };
-  const messages = toChatMessages(stored, page.siblings, waits);
+  const messages = toChatMessages(stored, page.siblings, waits, page.runs);
   const waitingRun = waiting?.id ?? null;
   return { messages, before, newest: stored.at(-1)?.seq ?? 0, isRunning, waitingRun, conversation };
 }
@@ -154,7 +154,7 @@ interface OpenProps extends Props {
 function Open(props: OpenProps) {
   const { id, loaded, clientTools, onTurn, onStored, reload, turns } = props;
   const choices = useRef<Choices>({ model: null, skill: null, clientTools: [] });
-  choices.current.model = props.model;
+  choices.current.model = props.model.named;
   choices.current.clientTools = clientTools?.names ?? [];
   const sent = useRef(new Set<string>());
   const onSend = useRef((_: ChatMessage[]) => {});
@@ -286,7 +286,10 @@ function Open(props: OpenProps) {
     return async () => {
       const page = await api.messages(id, { before, limit: 100 });
       const older = wholeTurns(page.items, page.next_cursor);
-      chatRef.current?.setMessages((messages) => [...toChatMessages(older.kept, page.siblings), ...messages]);
+      chatRef.current?.setMessages((messages) => [
+        ...toChatMessages(older.kept, page.siblings, null, page.runs),
+        ...messages,
+      ]);
       setBefore(older.before);
     };
   }, [before, id]);
@@ -318,8 +321,8 @@ function Open(props: OpenProps) {
           conversationId={id}
           idea={props.idea ?? null}
           models={props.models}
-          model={props.model}
-          onModel={props.onModel}
+          model={props.model.next}
+          onModel={props.model.choose}
           onProviders={props.onProviders}
           onCommand={props.onCommand}
           skills={props.skills}

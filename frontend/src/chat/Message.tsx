@@ -55,6 +55,7 @@ export const UserMessage = memo(function UserMessage() {
           <Pencil size={15} />
         </button>
       </div>
+      <TurnOutcome message={message} />
     </MessagePrimitive.Root>
   );
 });
@@ -139,7 +140,7 @@ export const AssistantMessage = memo(function AssistantMessage() {
               metadata?.model,
               metadata?.usage && `${metadata.usage.input_tokens} in · ${metadata.usage.output_tokens} out`,
               metadata?.usage && price && costOf(metadata.usage, price),
-              metadata?.finishReason === "cancelled" && "stopped",
+              metadata?.finishReason === "cancelled" && !metadata.outcome && "stopped",
               metadata?.finishReason === "length" && "cut at the model's limit",
             ]
               .filter(Boolean)
@@ -147,9 +148,27 @@ export const AssistantMessage = memo(function AssistantMessage() {
           </small>
         </div>
       )}
+      {message && <TurnOutcome message={message} />}
     </MessagePrimitive.Root>
   );
 });
+
+/** Why a turn has no complete answer, and a way to have it answered again; below the turn's last message. */
+function TurnOutcome({ message }: { message: ChatMessage }) {
+  const { chat, isBusy, answerAgain } = useChatContext();
+  const outcome = message.metadata?.outcome;
+  const next = chat.messages[chat.messages.indexOf(message) + 1];
+  const isAnsweredNow = next === undefined ? isBusy || chat.error !== undefined : next.role === "assistant";
+  if (!outcome || isAnsweredNow) return null;
+  return (
+    <div className={outcome.status === "failed" ? "failure" : "failure stopped"} role="group" aria-label="Not answered">
+      <p>{outcome.status === "failed" ? outcome.reason : "Stopped"}</p>
+      <button disabled={isBusy} onClick={() => answerAgain(message.id)}>
+        Try again
+      </button>
+    </div>
+  );
+}
 
 export function SystemMessage() {
   const message = useMessage();

@@ -160,7 +160,7 @@ function Failure({ error }: { error: Error }) {
       <button
         onClick={() => {
           chat.clearError();
-          if (isNetwork || chat.messages.at(-1)?.role === "assistant") reload();
+          if (isNetwork) reload();
           else answerAgain();
         }}
       >

@@ -74,7 +74,10 @@ export function useOthers(id: string, known: Conversation | null, seq: number, r
         api.conversation(id),
         api.messages(id, { after: newest.current, limit: PAGE }),
       ]);
-      if (page.items.some((one) => one.role === "user" && !latest.current.shows(one.id))) {
+      const hasMore = page.items.some((one) => one.role === "user" && !latest.current.shows(one.id));
+      // A turn that was stopped, here or elsewhere, is shown as the service has it stored.
+      const isStopped = Object.values(page.runs ?? {}).some((run) => run.status === "cancelled");
+      if (hasMore || isStopped) {
         latest.current.reload();
         return;
       }

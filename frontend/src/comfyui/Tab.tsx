@@ -1,7 +1,7 @@
 /** The assistant in ComfyUI's sidebar. */
 import { MessageSquarePlus, PlugZap, Workflow } from "lucide-react";
 import { useCallback, useEffect, useMemo, useState } from "react";
-import { api, type Conversation as ConversationData, type Models, type Skill } from "../app/api";
+import { api, type Conversation as ConversationData, type Model, type Models, type Skill } from "../app/api";
 import { useConnection } from "../app/connection";
 import { newId } from "../app/ids";
 import { useModel } from "../app/useModel";
@@ -13,6 +13,7 @@ import { changeConversation } from "../chat/conversationCommands";
 import { canvasTools } from "./canvas";
 import type { ComfyApp } from "./comfy";
 
+const NO_MODELS: Model[] = [];
 const OPEN = "atelier.open";
 const IDEAS = [
   "Build a text-to-image workflow with a KSampler.",
@@ -90,7 +91,7 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
 
   const listed = list.find((one) => one.id === shown.id) ?? null;
   const isListed = listed !== null;
-  const { model, choose, settle } = useModel(shown, listed, refresh);
+  const model = useModel(shown, listed, models?.items ?? NO_MODELS, refresh);
 
   const onCommand = (command: Command) => {
     const opened = { id: shown.id, isStored: isListed || !shown.isNew, refresh, leave: () => open(null) };
@@ -103,7 +104,7 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
         open(null);
         break;
       case "model":
-        choose(command.argument);
+        model.choose(command.argument);
         break;
       case "export":
         notify(`Export it on the page at ${address}.`);
@@ -159,12 +160,8 @@ export function Tab({ app, address }: { app: ComfyApp; address: string }) {
         isNew={shown.isNew && sessionStorage.getItem(OPEN) === null}
         models={models?.items ?? []}
         model={model}
-        onModel={choose}
         onProviders={() => setShowsProviders(true)}
-        onStored={() => {
-          settle();
-          sessionStorage.setItem(OPEN, shown.id);
-        }}
+        onStored={() => sessionStorage.setItem(OPEN, shown.id)}
         onTurn={refresh}
         onCommand={onCommand}
         onMissing={() => open(null)}

@@ -1,8 +1,8 @@
 """A conversation: a tree of messages with one active branch, owned by one user."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
-import re
 from datetime import datetime
 from typing import Any, Literal
 
