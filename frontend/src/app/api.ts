@@ -90,8 +90,6 @@ export interface Conversation {
   id: string;
   title: string | null;
   model: string | null;
-  /** The model that answers the next message, if that names none. */
-  next_model: string;
   system_prompt: string | null;
   message_count: number;
   archived: boolean;

@@ -53,5 +53,5 @@ export function useModel(
     else api.change(id, { model: own }).then(onChange, complain);
   }, [id, own, isStored, stored, onChange]);
 
-  return { next: named ?? conversation?.next_model ?? null, named, choose };
+  return { next: named ?? conversation?.model ?? null, named, choose };
 }
