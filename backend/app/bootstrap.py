@@ -14,6 +14,7 @@ from app.adapters.inbound.mcp_server.http import McpDoors
 from app.adapters.inbound.openai_api.door import OpenAIDoor
 from app.adapters.inbound.rest.services import Services
 from app.adapters.inbound.websocket_handler import WebSocketHandler
+from app.adapters.outbound.backup import Places, Restored, Taken, restore, take
 from app.adapters.outbound.comfyui.client import ComfyClient
 from app.adapters.outbound.comfyui.runner import ComfyRunner
 from app.adapters.outbound.file_folder import FileFolder
@@ -66,7 +67,9 @@ __all__ = [
     "make_keys",
     "open_store",
     "open_store_to_check",
+    "restore_backup",
     "run_application",
+    "take_backup",
     "usual_model",
 ]
 
@@ -320,6 +323,34 @@ async def open_store_to_check(settings: Settings) -> Store:
     if settings.mongodb_url is not None:
         return await open_store(settings)
     return await asyncio.to_thread(open_sqlite_to_check, settings.data_dir)
+
+
+def take_backup(settings: Settings, target: Path, *, force: bool, secrets: bool) -> Taken:
+    """Write everything that an installation on SQLite keeps to the archive `target`.
+
+    Raises:
+        BackupFailed, StorageDamaged: nothing was written; the message says why.
+    """
+    return take(_places(settings), target, force=force, secrets=secrets)
+
+
+def restore_backup(settings: Settings, archive: Path, *, force: bool) -> Restored:
+    """Put what is in `archive` in its place.
+
+    Raises:
+        BackupFailed, StorageUnavailable: nothing has changed; the message says why.
+    """
+    return restore(archive, _places(settings), force=force)
+
+
+def _places(settings: Settings) -> Places:
+    return Places(
+        data=settings.data_dir,
+        files=settings.files_dir or settings.data_dir / "files",
+        config=settings.tools_config_dir,
+        workflows=settings.workflows_dir,
+        mcp=settings.mcp_servers,
+    )
 
 
 async def make_builder(tooling: Tooling, user_id: str) -> Builder:

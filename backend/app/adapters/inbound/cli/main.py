@@ -227,6 +227,35 @@ def remove_key(provider: Annotated[str, typer.Argument(help="For example mistral
 
 
 @app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The archive to write, for example atelier.tar.gz.")],
+    data_dir: DataDir = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an archive that is there.")] = False,
+    secrets: Annotated[
+        bool, typer.Option("--secrets", help="Put the token and the keys of providers into it.")
+    ] = False,
+) -> None:
+    """Write everything that is kept here to one archive, also while the service runs."""
+    from app.adapters.inbound.cli.backup import backup
+
+    raise typer.Exit(backup(file, data_dir, force=force, secrets=secrets))
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that `atelier backup` wrote.")],
+    data_dir: DataDir = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is there; it is kept aside in the data folder.")
+    ] = False,
+) -> None:
+    """Put a backup in its place, while no service runs."""
+    from app.adapters.inbound.cli.backup import restore
+
+    raise typer.Exit(restore(file, data_dir, force=force))
+
+
+@app.command()
 def check(
     data_dir: Annotated[Path | None, typer.Option(help="The data folder to check. [DATA_DIR, ./data]")] = None,
 ) -> None:

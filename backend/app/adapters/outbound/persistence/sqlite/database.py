@@ -243,7 +243,7 @@ def _check_after_unclean_end(connection: sqlite3.Connection, path: Path) -> bool
         StorageDamaged: something else is damaged.
     """
     logger.info("checking the database (%.0f MB): it was not closed cleanly", path.stat().st_size / 1e6)
-    if not list(find_file_faults(connection, "quick_check")):
+    if not search_index.find_file_faults(connection, "quick_check"):
         return False
     if faults := list(search_index.find_table_faults(connection)):
         logger.error("the database is damaged: %s", "; ".join(faults[:3]))
@@ -252,20 +252,11 @@ def _check_after_unclean_end(connection: sqlite3.Connection, path: Path) -> bool
     return True
 
 
-def find_file_faults(connection: sqlite3.Connection, check: str = "integrity_check") -> list[str]:
-    """What SQLite's check of the whole file finds."""
-    try:
-        rows = connection.execute(f"PRAGMA {check}").fetchall()
-    except sqlite3.DatabaseError as error:
-        return [str(error)]
-    return [line for (text,) in rows if text != "ok" for line in search_index.first_lines(text)]
-
-
 def _find_faults(connection: sqlite3.Connection, *, may_write: bool) -> list[str]:
     if may_write:
         with contextlib.suppress(sqlite3.Error):
             search_index.apply_changes(connection)
-    faults = find_file_faults(connection) or list(search_index.find_faults(connection))
+    faults = search_index.find_file_faults(connection) or list(search_index.find_faults(connection))
     return faults or (list(search_index.find_deep_faults(connection)) if may_write else [])
 
 

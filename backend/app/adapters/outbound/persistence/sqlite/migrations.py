@@ -1,13 +1,11 @@
 """The schema of the SQLite file, version by version. A version that was released is never edited: add the next one."""
 
-import contextlib
 import logging
-import os
 import sqlite3
 from itertools import chain, count
 from pathlib import Path
 
-from app.adapters.outbound.private_file import open_private
+from app.adapters.outbound.persistence.sqlite.snapshot import copy_database
 from app.core.domain.errors import StorageUnavailable
 
 logger = logging.getLogger(__name__)
@@ -220,28 +218,6 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         )
     for number in range(version, len(MIGRATIONS)):
         connection.executescript(f"BEGIN IMMEDIATE;{MIGRATIONS[number]}PRAGMA user_version = {number + 1};COMMIT;")
-
-
-def copy_database(connection: sqlite3.Connection, to: Path) -> Path:
-    """Copy what is committed to a file of its own, readable by its owner alone, whole or not at all.
-
-    Raises:
-        sqlite3.Error: it cannot be read, or there is no room.
-        OSError: the file cannot be made.
-    """
-    half_written = to.with_name(f"{to.name}.part")
-    try:
-        open_private(half_written).close()
-        with contextlib.closing(sqlite3.connect(half_written, isolation_level=None)) as target:
-            connection.backup(target)
-            target.execute("PRAGMA journal_mode = DELETE")
-        with half_written.open("rb") as written:
-            os.fsync(written.fileno())
-        half_written.replace(to)
-    finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            half_written.with_name(half_written.name + suffix).unlink(missing_ok=True)
-    return to
 
 
 def _free_name(path: Path, version: int) -> Path:

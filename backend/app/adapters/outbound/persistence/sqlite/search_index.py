@@ -140,6 +140,15 @@ def find_deep_faults(connection: sqlite3.Connection) -> Iterator[str]:
         yield f"the search index is damaged ({error})"
 
 
+def find_file_faults(connection: sqlite3.Connection, check: str = "integrity_check") -> list[str]:
+    """What SQLite's check of the whole file finds."""
+    try:
+        rows = connection.execute(f"PRAGMA {check}").fetchall()
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return [line for (text,) in rows if text != "ok" for line in first_lines(text)]
+
+
 def find_table_faults(connection: sqlite3.Connection) -> Iterator[str]:
     """What is wrong with the tables that everything else is derived from."""
     try:
