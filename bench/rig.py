@@ -123,6 +123,7 @@ def service_process(
         "MONGODB_URL": mongodb_url or "",
         "REDIS_URL": "",
         "SYSTEM_PROMPT": "",
+        "MESSAGES_PER_MINUTE": "1000000000",  # counted, and never reached
         **settings,
     }
     with ExitStack() as stack:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,11 +27,11 @@ from app.adapters.outbound.persistence.sqlite import open_sqlite, open_sqlite_to
 from app.adapters.outbound.private_file import make_private
 from app.adapters.outbound.run_log.memory import MemoryRunLog
 from app.adapters.outbound.run_log.metered import MeteredRunLog
-from app.adapters.outbound.token_file import is_weak, load_or_make_token
+from app.adapters.outbound.token_file import TokenFile, is_weak
 from app.adapters.outbound.tool_files import ToolFiles
 from app.core.domain.conversation import Conversation
 from app.core.domain.declared_tools import DECLARED_TOOLS
-from app.core.domain.errors import AtelierError
+from app.core.domain.errors import AtelierError, StorageUnavailable
 from app.core.ports import (
     IAgent,
     IRunCommands,
@@ -53,8 +54,10 @@ from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
 from app.core.services.previews import Previews
 from app.core.services.prompt import PromptService
+from app.core.services.rate_limits import Limited, RateLimits
 from app.core.services.run_limits import RunLimits
 from app.core.services.runs import RunService
+from app.core.services.sessions import SessionService
 from app.core.services.skills import SkillService
 from app.core.services.tools import ToolService
 from app.core.services.usage import UsageService
@@ -75,6 +78,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+
+CHECK_SESSIONS_SECONDS = 5.0
+REMOVE_SESSIONS_SECONDS = 3_600.0
 
 RESERVED_TOOLS = frozenset(
     [
@@ -108,6 +114,8 @@ async def run_application(
     try:
         async with _run_log(settings) as (log, commands), run_tooling(settings) as tooling:
             skills = SkillService(store.skills)
+            sessions = SessionService(store.sessions, accounts)
+            rates = make_rate_limits(settings)
             graphs = Workshop(store.workflows, tooling.comfyui, tooling.tools)
             agent = WarmingAgent(catalog, settings.max_tool_rounds, tooling, graphs, skills)
             limits = RunLimits(
@@ -130,7 +138,8 @@ async def run_application(
                 history=HistoryService(store, catalog),
                 catalog=catalog,
                 keys=catalog.keys,
-                accounts=accounts,
+                sessions=sessions,
+                rates=rates,
                 store=store,
                 gateway=ModelGateway(catalog),
                 passing=passing,
@@ -153,10 +162,13 @@ async def run_application(
             environment = Environment(tooling.comfyui) if tooling.comfyui is not None else None
             builder = Builder(graphs, environment, services.history.scratch)
             mcp = McpDoors(tooling.tools, tooling.files, builder)
+            sockets = WebSocketHandler(runs, rates, max_sockets=settings.max_sockets)
+            looking = asyncio.create_task(_look_after_sessions(sessions, sockets), name="sessions")
             try:
-                sockets = WebSocketHandler(runs, max_sockets=settings.max_sockets)
                 yield Application(services, sockets, OpenAIDoor(services), mcp)
             finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
                 await mcp.stop()
                 await tooling.mcp_servers.stop()
                 await runs.stop()
@@ -165,6 +177,34 @@ async def run_application(
                 await catalog.close()
     finally:
         await store.close()
+
+
+async def _look_after_sessions(sessions: SessionService, sockets: WebSocketHandler) -> None:
+    """Close sockets whose session or token has ended, and remove ended sessions from time to time."""
+    removed_at = float("-inf")
+    while True:
+        try:
+            await sockets.close_ended(sessions.is_valid)
+            if time.monotonic() - removed_at > REMOVE_SESSIONS_SECONDS:
+                removed_at = time.monotonic()
+                await sessions.remove_ended()
+        except StorageUnavailable as error:
+            logger.warning("sessions are checked later: %s", error.message)
+        except Exception:
+            logger.exception("sessions could not be checked")
+        await asyncio.sleep(CHECK_SESSIONS_SECONDS)
+
+
+def make_rate_limits(settings: Settings) -> RateLimits:
+    """The rate limits of the settings."""
+    return RateLimits(
+        {
+            Limited.MESSAGES: settings.messages_per_minute,
+            Limited.UPLOADS: settings.uploads_per_minute,
+            Limited.SEARCHES: settings.searches_per_minute,
+            Limited.SIGN_INS: settings.sign_ins_per_minute,
+        }
+    )
 
 
 @asynccontextmanager
@@ -271,10 +311,14 @@ def make_accounts(settings: Settings) -> tuple[IAccounts, str | None]:
     if settings.auth_mode is AuthMode.NONE:
         return OpenAccounts(), None
     given = settings.atelier_token
-    token = given.get_secret_value() if given is not None else load_or_make_token(settings.token_file)
-    if is_weak(token):
-        logger.warning("ATELIER_TOKEN can be guessed. Set a longer one, or leave it empty for one that is made.")
-    return LocalAccounts(token), token
+    if given is not None:
+        token = given.get_secret_value()
+        if is_weak(token):
+            logger.warning("ATELIER_TOKEN can be guessed. Set a longer one, or leave it empty for one that is made.")
+        return LocalAccounts(given.get_secret_value), token
+    file = TokenFile(settings.token_file)
+    token = file.load_or_make()
+    return LocalAccounts(file.current), token
 
 
 def make_catalog(data_dir: Path | None = None) -> ModelCatalog:

@@ -28,10 +28,12 @@ from app.adapters.inbound.rest import (
     web,
     workshop,
 )
+from app.adapters.inbound.session_cookie import SessionCookie
 from app.adapters.outbound.llm_providers.catalog import ModelCatalog
 from app.bootstrap import make_accounts, run_application
-from app.core.domain.errors import ShuttingDown
+from app.core.domain.errors import RateLimited, ShuttingDown
 from app.core.services.accounts import IAccounts
+from app.core.services.rate_limits import Limited
 from app.settings import Settings
 
 DESCRIPTION = """
@@ -99,8 +101,14 @@ def create_app(settings: Settings, accounts: IAccounts | None = None) -> FastAPI
         )
     app.add_middleware(problems.TooLargeAsProblem)
     app.add_middleware(_Shortcuts, state=app.state)
+    app.state.cookie = cookie = SessionCookie(settings.installation_id)
     app.add_middleware(
-        Guard, accounts=known, hosts=[settings.host, *settings.allowed_hosts], origins=settings.allowed_origins
+        Guard,
+        accounts=known,
+        sessions=lambda: app.state.services.sessions,
+        cookie=cookie,
+        hosts=[settings.host, *settings.allowed_hosts],
+        origins=settings.allowed_origins,
     )
     return app
 
@@ -127,6 +135,15 @@ class _Shortcuts:
         elif scope["type"] == "http" and scope["path"].startswith(PREFIX) and scope["method"] != "OPTIONS":
             await self._state.door.serve(scope, receive, send)
         elif scope["type"] == "http" and McpDoors.takes(scope["path"]) and scope["method"] != "OPTIONS":
-            await self._state.mcp.serve(scope, receive, send)
+            await self._serve_mcp(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _serve_mcp(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if scope["method"] == "POST":
+                self._state.services.rates.count(Limited.MESSAGES, scope["state"]["visitor"])
+        except RateLimited as error:
+            await problems.problem(error)(scope, receive, send)
+            return
+        await self._state.mcp.serve(scope, receive, send)

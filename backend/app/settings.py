@@ -1,5 +1,6 @@
 """Every setting, once: an environment variable or a line of `.env`, with its default and its meaning."""
 
+import hashlib
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_network
@@ -263,6 +264,14 @@ class Settings(BaseSettings):
         le=3_600,
         description="How long answers may still take when the service is stopped; what is left is resumed at its next start.",
     )
+    messages_per_minute: int = Field(
+        default=3_000, ge=0, description="Messages and other work that a session or token may begin; 0: any number."
+    )
+    uploads_per_minute: int = Field(default=300, ge=0, description="Imports of a session or token; 0: any number.")
+    searches_per_minute: int = Field(default=600, ge=0, description="Searches of a session or token; 0: any number.")
+    sign_ins_per_minute: int = Field(
+        default=30, ge=0, description="Attempts to sign in from one address; 0: any number."
+    )
     max_sockets: int = Field(default=20_000, ge=1, description="WebSockets that are open at once.")
     max_runs: int = Field(default=1_000, ge=1, description="Answers that are given at once.")
     max_queued: int = Field(default=1_000, ge=1, description="Messages that wait behind others at once.")
@@ -309,6 +318,16 @@ class Settings(BaseSettings):
     def model_file(self) -> Path:
         """Where the operator writes what is known of models, and what they cost."""
         return self.data_dir / "models.json"
+
+    @cached_property
+    def installation_id(self) -> str:
+        """A short name for what is stored: another one for another data folder or database."""
+        where = str(self.data_dir.resolve())
+        if self.mongodb_url is not None:
+            where = (
+                f"{self.mongodb_url.get_secret_value().rpartition('@')[2].partition('?')[0]} {self.mongodb_database}"
+            )
+        return hashlib.sha256(where.encode()).hexdigest()[:8]
 
     @property
     def token_file(self) -> Path:

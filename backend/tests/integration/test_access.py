@@ -4,7 +4,6 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from app.adapters.inbound.guard import COOKIE
 from tests.client import Service
 from tests.integration.conftest import TOKEN, Start
 
@@ -33,12 +32,16 @@ async def cookie_of(service: Service) -> str:
     assert "httponly" in set_cookie
     assert "samesite=strict" in set_cookie
     assert TOKEN not in set_cookie
-    return answer.cookies[COOKIE]
+    return answer.cookies[cookie_name(service)]
+
+
+def cookie_name(service: Service) -> str:
+    return service.app.state.cookie.name("http")
 
 
 async def test_the_address_with_the_token_logs_a_browser_in(service: Service):
     cookie = await cookie_of(service)
-    async with service.http(headers={}, cookies={COOKIE: cookie}) as http:
+    async with service.http(headers={}, cookies={cookie_name(service): cookie}) as http:
         assert (await http.get("/api/conversations")).status_code == 200
         assert (await http.get("/")).status_code == 200
         assert (await http.get("/api/auth/me")).json() == {"id": "local", "name": "local"}
@@ -67,7 +70,7 @@ async def test_the_login_form_and_its_json_work(service: Service):
 
 
 async def test_a_browser_needs_its_own_origin_for_a_socket(service: Service):
-    cookie = f"{COOKIE}={await cookie_of(service)}"
+    cookie = f"{cookie_name(service)}={await cookie_of(service)}"
     own = service.url
     assert await shake_hands(service, Cookie=cookie, Origin=own) == 101
     assert await shake_hands(service, Cookie=cookie) == 401
@@ -75,7 +78,7 @@ async def test_a_browser_needs_its_own_origin_for_a_socket(service: Service):
         assert await shake_hands(service, Cookie=cookie, Origin=foreign) == 403, foreign
         assert await shake_hands(service, Authorization=bearer(), Origin=foreign) == 403, foreign
     assert await shake_hands(service, Authorization=bearer()) == 101
-    assert await shake_hands(service, Cookie=f"{COOKIE}=wrong", Origin=own) == 401
+    assert await shake_hands(service, Cookie=f"{cookie_name(service)}=wrong", Origin=own) == 401
 
 
 async def test_a_foreign_origin_is_refused_on_http_too(service: Service):

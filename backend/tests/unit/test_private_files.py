@@ -10,7 +10,7 @@ import pytest
 from app.adapters.outbound.file_folder import FileFolder
 from app.adapters.outbound.persistence.sqlite import open_sqlite
 from app.adapters.outbound.private_file import make_private
-from app.adapters.outbound.token_file import load_or_make_token
+from app.adapters.outbound.token_file import TokenFile
 from app.core.domain.errors import StorageUnavailable
 
 
@@ -38,7 +38,7 @@ async def some_bytes() -> AsyncIterator[bytes]:
 async def test_everything_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     store = open_sqlite(folder)
-    load_or_make_token(folder / "token")
+    TokenFile(folder / "token").load_or_make()
     await FileFolder(folder / "files").save("ann", "a.png", "image/png", some_bytes())
     await store.ping()
     assert (folder / "atelier.sqlite3-wal").exists()
@@ -82,15 +82,15 @@ def test_weak_token_is_refused(tmp_path: Path, token: str) -> None:
     path.write_text(token)
     path.chmod(0o600)
     with pytest.raises(StorageUnavailable, match=r"can be guessed.*Delete the file and start again") as refused:
-        load_or_make_token(path)
+        TokenFile(path).load_or_make()
     assert token not in refused.value.message.replace("token", "")
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o666, 0o604])
 def test_token_that_everybody_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "token"
-    token = load_or_make_token(path)
-    assert load_or_make_token(path) == token
+    token = TokenFile(path).load_or_make()
+    assert TokenFile(path).load_or_make() == token
     path.chmod(mode)
     with pytest.raises(StorageUnavailable, match=r"every user of this machine.*Delete the file"):
-        load_or_make_token(path)
+        TokenFile(path).load_or_make()

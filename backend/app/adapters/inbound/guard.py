@@ -2,23 +2,27 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.adapters.inbound.addresses import NO_PROXIES, counted_as
 from app.adapters.inbound.openai_api.errors import PREFIX, body_of, headers_of, status_of
 from app.adapters.inbound.problems import problem
 from app.adapters.inbound.security_headers import secured
+from app.adapters.inbound.session_cookie import SessionCookie
 from app.core.domain.errors import AtelierError, Forbidden, InvalidFrame, Unauthenticated
 from app.core.domain.user import User
 from app.core.services.accounts import IAccounts
+from app.core.services.rate_limits import Visitor
+from app.core.services.sessions import SessionService, digest_of
 
-COOKIE = "atelier_session"
-OPEN_PATHS = frozenset({"/", "/favicon.ico", "/api/auth/login", "/api/health/live", "/api/health/ready"})
+UNREAD_PATHS = frozenset({"/favicon.ico", "/api/auth/login", "/api/health/live", "/api/health/ready"})
+"""Where nobody asks who somebody is, so that health is told while the store is away."""
+OPEN_PATHS = UNREAD_PATHS | {"/"}
 
 
 MAX_PORT = 65_535
@@ -37,10 +41,19 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, *, accounts: IAccounts, hosts: Iterable[str] = (), origins: Iterable[str] = ()
+        self,
+        app: ASGIApp,
+        *,
+        accounts: IAccounts,
+        sessions: Callable[[], SessionService],
+        cookie: SessionCookie,
+        hosts: Iterable[str] = (),
+        origins: Iterable[str] = (),
     ) -> None:
         self._app = app
         self._accounts = accounts
+        self._sessions = sessions
+        self._cookie = cookie
         self._origins = {origin.rstrip("/").lower() for origin in origins}
         self._hosts = {"localhost", *(host.lower() for host in hosts)}
         self._hosts |= {urlsplit(origin).hostname or "" for origin in self._origins}
@@ -54,7 +67,7 @@ class Guard:
             _check_url(scope)
             self._check_host(headers)
             self._check_origin(headers)
-            user = self._user(scope, headers)
+            user, credential = await self._who(scope, headers)
             if user is None and scope["path"] not in OPEN_PATHS and not _is_preflight(scope, headers):
                 raise Unauthenticated(
                     "This needs a token. Send it as 'Authorization: Bearer TOKEN', or open the address "
@@ -63,7 +76,8 @@ class Guard:
         except AtelierError as error:
             await refuse(error, scope, receive, send)
             return
-        scope.setdefault("state", {})["user"] = user
+        address = counted_as(scope["client"], NO_PROXIES) if scope.get("client") else None
+        scope.setdefault("state", {}).update(user=user, visitor=Visitor(credential, address))
         await self._app(scope, receive, send)
 
     def _check_host(self, headers: Headers) -> None:
@@ -82,15 +96,25 @@ class Guard:
             return
         raise Forbidden("Pages of this origin may not use the service. Add it to ALLOWED_ORIGINS.")
 
-    def _user(self, scope: Scope, headers: Headers) -> User | None:
+    async def _who(self, scope: Scope, headers: Headers) -> tuple[User | None, str]:
+        """The user of a request, and the credential that shows it, as `SessionService.is_valid` knows it.
+
+        Raises:
+            StorageUnavailable: the sessions cannot be read.
+        """
         authorization = headers.get("authorization")
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
-            return self._accounts.by_token(token.strip()) if scheme.lower() == "bearer" else None
-        session = _session(headers.get("cookie"))
+            user = self._accounts.by_token(token.strip()) if scheme.lower() == "bearer" else None
+            return user, f"token:{self._accounts.token_mark}"
+        if scope["path"] in UNREAD_PATHS:
+            return self._accounts.anonymous, ""
+        session = self._cookie.read(headers.get("cookie"), scope["scheme"])
         if session is not None and (scope["type"] == "http" or "origin" in headers):
-            return self._accounts.by_session(session) or self._accounts.anonymous
-        return self._accounts.anonymous
+            user = await self._sessions().user(session)
+            if user is not None:
+                return user, f"session:{digest_of(session)}"
+        return self._accounts.anonymous, ""
 
 
 def host_of(header: str) -> str:
@@ -112,10 +136,6 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _session(cookie: str | None) -> str | None:
-    return cookie_parser(cookie).get(COOKIE) if cookie else None
 
 
 def _is_preflight(scope: Scope, headers: Headers) -> bool:

@@ -12,6 +12,7 @@ from app.adapters.inbound.content import ClientId, check_media_type
 from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.leaving import ClientGone, unless_gone
 from app.adapters.inbound.problems import problem
+from app.adapters.inbound.rates import limited
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me
@@ -21,6 +22,7 @@ from app.core.domain.text import read_json
 from app.core.domain.workflow import TOOL_NAME, DefinitionError
 from app.core.ports import Invocation
 from app.core.services.canvas import is_canvas
+from app.core.services.rate_limits import Limited
 from app.core.services.tools import FILES
 from app.core.services.workflow_import import import_workflow
 
@@ -80,6 +82,7 @@ async def tools(atelier: Atelier) -> Response:
     tags=["tools"],
     summary="Run a workflow tool",
     max_body_size=MAX_INVOKE_BYTES,
+    dependencies=[limited(Limited.MESSAGES)],
     openapi_extra=_CALL,
     responses={code: {"model": Problem} for code in (404, 415, 422, 502, 503, 504)},
 )
@@ -116,6 +119,7 @@ async def workflows(atelier: Atelier) -> Response:
     tags=["tools"],
     summary="Make a tool of a workflow",
     max_body_size=MAX_FILE_BYTES,
+    dependencies=[limited(Limited.UPLOADS)],
     openapi_extra=_WORKFLOW,
     responses={code: {"model": Problem} for code in (409, 415, 422)},
 )

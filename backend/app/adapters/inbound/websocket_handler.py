@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.types import Receive, Scope
@@ -31,6 +31,7 @@ from app.core.domain.text import clean_json
 from app.core.domain.user import User
 from app.core.ports import EventsGone, IRunFeed
 from app.core.services.answers import Answer, ToolApproval, ToolResult
+from app.core.services.rate_limits import Limited, RateLimits, Visitor
 from app.core.services.runs import RunService, Send
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ DROP = "atelier.drop"
 GOING_AWAY = 1001
 BROKEN = 1011
 OVERLOADED = 1013
+SIGNED_OUT = 4401
 SLOW_READER = 4408
 MAX_REPLIES = 1_000
 
@@ -55,8 +57,9 @@ MAX_REPLIES = 1_000
 class WebSocketHandler:
     """Serves sockets, and knows which are open so that a shutdown can tell them."""
 
-    def __init__(self, runs: RunService, *, max_sockets: int) -> None:
+    def __init__(self, runs: RunService, rates: RateLimits, *, max_sockets: int) -> None:
         self._runs = runs
+        self._rates = rates
         self._max_sockets = max_sockets
         self._open: set[_Socket] = set()
         self._is_draining = False
@@ -81,7 +84,8 @@ class WebSocketHandler:
             )
             return
         extension: dict[str, Any] = scope.get("extensions", {}).get(DROP, {})
-        socket = _Socket(scope["state"]["user"], self._runs, receive, send, extension.get("drop"))
+        state = scope["state"]
+        socket = _Socket(state["user"], state["visitor"], self._runs, self._rates, receive, send, extension.get("drop"))
         self._open.add(socket)
         try:
             await socket.serve()
@@ -94,6 +98,14 @@ class WebSocketHandler:
         for socket in self._open:
             socket.drain()
 
+    async def close_ended(self, is_valid: Callable[[str], Awaitable[bool]]) -> None:
+        """Close the sockets whose session or token is valid no more."""
+        credentials = {socket.visitor.credential for socket in self._open}
+        ended = {credential for credential in credentials if not await is_valid(credential)}
+        if ended:
+            stale = [socket for socket in self._open if socket.visitor.credential in ended]
+            await asyncio.gather(*(socket.close(SIGNED_OUT) for socket in stale), return_exceptions=True)
+
     async def close_all(self) -> None:
         """Tell every client that the service is shutting down."""
         await asyncio.gather(*(socket.close(GOING_AWAY) for socket in list(self._open)), return_exceptions=True)
@@ -103,8 +115,17 @@ class _Socket:
     """One connection: a reader that handles frames in order, and a sender that pulls what there is to send."""
 
     def __init__(
-        self, user: User, runs: RunService, receive: Receive, send: AsgiSend, drop: Callable[[int], None] | None
+        self,
+        user: User,
+        visitor: Visitor,
+        runs: RunService,
+        rates: RateLimits,
+        receive: Receive,
+        send: AsgiSend,
+        drop: Callable[[int], None] | None,
     ) -> None:
+        self.visitor = visitor
+        self._rates = rates
         self._drop = drop
         self._user = user
         self._runs = runs
@@ -161,6 +182,8 @@ class _Socket:
                 raise BadFrame(InvalidFrame("Frames are text. Send JSON as a text frame."), None)
             frame = parse_frame(text)
             kind = frame.type
+            if isinstance(frame, MessageFrame | RegenerateFrame | EditFrame):
+                self._rates.count(Limited.MESSAGES, self.visitor)
             self._is_handling = True
             await self._handle(frame)
         except BadFrame as bad:
@@ -252,7 +275,8 @@ class _Socket:
 
     def _error(self, error: AtelierError, in_reply_to: str | None) -> None:
         reply = {"in_reply_to": in_reply_to} if in_reply_to else {}
-        self._reply(type="error", **error.to_wire(), **reply)
+        wait = {"retry_after": int(error.retry_after) + 1} if error.retry_after is not None else {}
+        self._reply(type="error", **error.to_wire(), **wait, **reply)
 
     async def _send_all(self) -> None:
         """Send what there is, in order, and wait for more; give a client up that takes nothing."""

@@ -28,6 +28,7 @@ from app.core.ports.repositories import (
     Store,
 )
 from app.core.ports.run_log import EventsGone, IRunFeed, IRunLog
+from app.core.ports.sessions import ISessionRepository, Session
 from app.core.ports.usage import IUsageRepository, UsageRow
 from app.core.ports.workflows import (
     IEnvironment,
@@ -70,6 +71,7 @@ __all__ = [
     "IRunFeed",
     "IRunLog",
     "IRunRepository",
+    "ISessionRepository",
     "ISkillRepository",
     "IToolInvoker",
     "IToolRepository",
@@ -93,6 +95,7 @@ __all__ = [
     "Preview",
     "Progress",
     "ProviderInfo",
+    "Session",
     "Step",
     "Store",
     "StoredFile",

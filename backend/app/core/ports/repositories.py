@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from app.core.domain.conversation import Conversation
 from app.core.domain.message import Message
 from app.core.domain.run import OnBusy, Run, RunState
+from app.core.ports.sessions import ISessionRepository
 from app.core.ports.usage import IUsageRepository
 from app.core.ports.workshop import ISkillRepository, IWorkflowDocuments
 
@@ -288,6 +289,11 @@ class Store(Protocol):
     @property
     def skills(self) -> ISkillRepository:
         """Skills."""
+        ...
+
+    @property
+    def sessions(self) -> ISessionRepository:
+        """Browser sessions."""
         ...
 
     async def ping(self) -> None:

@@ -2,11 +2,10 @@
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Protocol
 
 from app.core.domain.user import LOCAL_USER, User
-
-_SESSION_PURPOSE = b"atelier session"
 
 
 class IAccounts(Protocol):
@@ -16,12 +15,9 @@ class IAccounts(Protocol):
         """The user whose bearer token this is."""
         ...
 
-    def by_session(self, session: str) -> User | None:
-        """The user whose browser session this is."""
-        ...
-
-    def log_in(self, token: str) -> str | None:
-        """The session value for a browser that showed `token`; None where it is not valid."""
+    @property
+    def token_mark(self) -> str:
+        """A mark of the present token, which does not tell it: another one when the token changes."""
         ...
 
     @property
@@ -31,35 +27,31 @@ class IAccounts(Protocol):
 
 
 class LocalAccounts:
-    """One user, `local`, and one token. A browser session is derived from the token and ends when it changes."""
+    """One user, `local`, and one token, which may change while the service runs."""
 
     anonymous = None
 
-    def __init__(self, token: str) -> None:
-        self._token = token.encode()
-        self._session = hmac.new(self._token, _SESSION_PURPOSE, hashlib.sha256).hexdigest()
+    def __init__(self, token: Callable[[], str]) -> None:
+        self._token = token
+        self._marked: tuple[str, str] = ("", "")
 
     def by_token(self, token: str) -> User | None:
-        return LOCAL_USER if hmac.compare_digest(token.encode("utf-8", "replace"), self._token) else None
+        known = self._token()
+        return LOCAL_USER if hmac.compare_digest(token.encode("utf-8", "replace"), known.encode()) else None
 
-    def by_session(self, session: str) -> User | None:
-        same = hmac.compare_digest(session.encode("utf-8", "replace"), self._session.encode())
-        return LOCAL_USER if same else None
-
-    def log_in(self, token: str) -> str | None:
-        return self._session if self.by_token(token) else None
+    @property
+    def token_mark(self) -> str:
+        token = self._token()
+        if self._marked[0] != token:
+            self._marked = (token, hmac.digest(token.encode(), b"atelier session", hashlib.sha256).hex()[:32])
+        return self._marked[1]
 
 
 class OpenAccounts:
     """No credential: whoever reaches the service is the local user."""
 
     anonymous = LOCAL_USER
+    token_mark = "open"  # noqa: S105 - there is no token
 
     def by_token(self, token: str) -> User | None:
         return LOCAL_USER
-
-    def by_session(self, session: str) -> User | None:
-        return LOCAL_USER
-
-    def log_in(self, token: str) -> str | None:
-        return "open"

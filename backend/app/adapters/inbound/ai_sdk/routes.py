@@ -9,6 +9,7 @@ from app.adapters.inbound.ai_sdk.request import ChatRequest, answers_in, content
 from app.adapters.inbound.ai_sdk.translate import Chunk, Translator, first_answer, without_void
 from app.adapters.inbound.content import ClientId
 from app.adapters.inbound.json_bodies import JsonRoute
+from app.adapters.inbound.rates import limited
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me, Services
 from app.core.domain.errors import NotFound
@@ -16,6 +17,7 @@ from app.core.domain.event import SUSPENDED, to_json
 from app.core.domain.message import MessageRole
 from app.core.domain.run import Run, RunStatus
 from app.core.domain.user import User
+from app.core.services.rate_limits import Limited
 from app.core.services.runs import Send
 
 router = APIRouter(route_class=JsonRoute, prefix="/api/chat", tags=["AI SDK"], responses={404: {"model": Problem}})
@@ -27,6 +29,7 @@ HEADERS = {"x-vercel-ai-ui-message-stream": "v1", "Cache-Control": "no-store", "
 @router.post(
     "",
     max_body_size=MAX_CHAT_BYTES,
+    dependencies=[limited(Limited.MESSAGES)],
     response_class=StreamingResponse,
     summary="Send, answer or regenerate, and stream the turn",
 )

@@ -17,6 +17,7 @@ from app.adapters.inbound.rest.services import Services
 from app.core.domain.errors import AtelierError, NotFound, TooLarge, UnknownModel, describe
 from app.core.domain.event import to_json
 from app.core.domain.user import User
+from app.core.services.rate_limits import Limited
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class OpenAIDoor:
         match method, path.partition("/")[0]:
             case "POST", "chat" if path == "chat/completions":
                 check_media_type(Headers(scope=scope).get("content-type"), "application/json")
+                self._atelier.rates.count(Limited.MESSAGES, scope["state"]["visitor"])
                 body = await _body(scope, receive)
                 await unless_gone(receive, self._complete(parse(body), user, answer))
             case "GET", "models" if path == "models":

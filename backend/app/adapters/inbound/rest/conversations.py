@@ -3,11 +3,12 @@
 import re
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from app.adapters.inbound.content import ClientId, Label
 from app.adapters.inbound.json_bodies import JsonRoute
+from app.adapters.inbound.rates import limited
 from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import (
     ConversationChanges,
@@ -20,6 +21,7 @@ from app.adapters.inbound.rest.schemas import (
 )
 from app.adapters.inbound.rest.services import Atelier, Me, Services
 from app.core.domain.conversation import Conversation
+from app.core.services.rate_limits import Limited
 
 router = APIRouter(
     route_class=JsonRoute, prefix="/api/conversations", tags=["conversations"], responses={404: {"model": Problem}}
@@ -39,6 +41,7 @@ async def create(body: NewConversation, user: Me, atelier: Atelier) -> Response:
 
 @router.get("", response_model=ConversationList, summary="List and search conversations")
 async def list_conversations(
+    request: Request,
     user: Me,
     atelier: Atelier,
     limit: Limit = 50,
@@ -49,6 +52,8 @@ async def list_conversations(
     ] = None,
 ) -> Response:
     """Newest activity first."""
+    if q:
+        atelier.rates.count(Limited.SEARCHES, request.state.visitor)
     found = await atelier.history.list(user, limit=limit, cursor=cursor, q=q, archived=archived)
     return page([_out(conversation, atelier) for conversation in found.items], found.next_cursor)
 
@@ -58,6 +63,7 @@ async def list_conversations(
     status_code=201,
     response_model=ConversationOut,
     max_body_size=MAX_IMPORT_BYTES,
+    dependencies=[limited(Limited.UPLOADS)],
     summary="Import a conversation",
 )
 async def import_conversation(body: Import, user: Me, atelier: Atelier) -> Response:

@@ -1,5 +1,6 @@
 """The first page and the login: a browser shows the token once and gets a session cookie."""
 
+import asyncio
 from html import escape
 from typing import Annotated
 from urllib.parse import parse_qs
@@ -8,22 +9,24 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, SecretStr, ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from app.adapters.inbound.guard import COOKIE
 from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.page import login_page, welcome_page
-from app.adapters.inbound.rest.services import Atelier
+from app.adapters.inbound.rest.services import Atelier, Services
 from app.adapters.inbound.rest.web import built_page
-from app.core.domain.errors import InvalidFrame, Unauthenticated
+from app.adapters.inbound.session_cookie import SessionCookie
+from app.core.domain.errors import InvalidFrame, RequestTimeout, Unauthenticated
 from app.core.domain.text import read_json
 from app.core.domain.user import LOCAL_USER, User
+from app.core.services.rate_limits import Limited
 
 router = APIRouter(route_class=JsonRoute, tags=["access"])
 
 WRONG_TOKEN = (
     "That is not this service's token. The service printed it when it started, and keeps it in its data folder."  # noqa: S105
 )
-SECONDS = 30 * 24 * 3600
+MAX_LOGIN_BYTES = 16_384
+LOGIN_SECONDS = 30.0
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "same-origin",  # with no-referrer a browser calls the form's origin null, which the guard refuses
@@ -44,7 +47,7 @@ async def index(
 ) -> Response:
     """The page; with `token` in the address, the session cookie and the page without it."""
     if token is not None:
-        session = atelier.accounts.log_in(token)
+        session = await _sign_in(request, atelier, token)
         if session is None:
             return HTMLResponse(login_page(WRONG_TOKEN), 401, _HEADERS)
         return _with_cookie(RedirectResponse("/", 303, _HEADERS), session, request)
@@ -59,13 +62,17 @@ async def index(
     )
 
 
-@router.post("/api/auth/login", summary="Log a browser in")
+@router.post("/api/auth/login", max_body_size=MAX_LOGIN_BYTES, summary="Log a browser in")
 async def login(request: Request, atelier: Atelier) -> Response:
     """Takes `{"token"}` as JSON, or the login page's form; sets the session cookie."""
-    body = await request.body()
+    try:
+        async with asyncio.timeout(LOGIN_SECONDS):
+            body = await request.body()
+    except TimeoutError as error:
+        raise RequestTimeout("The request took too long to arrive. Send it again.") from error
     is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     token = _form_token(body) if is_form else _json_token(body)
-    session = atelier.accounts.log_in(token)
+    session = await _sign_in(request, atelier, token)
     if session is None:
         if is_form:
             return HTMLResponse(login_page(WRONG_TOKEN), 401, _HEADERS)
@@ -75,10 +82,14 @@ async def login(request: Request, atelier: Atelier) -> Response:
 
 
 @router.post("/api/auth/logout", status_code=204, summary="Log a browser out")
-async def logout() -> Response:
-    """Takes the session cookie back."""
+async def logout(request: Request, atelier: Atelier) -> Response:
+    """Ends the session: its cookie is worth nothing any more, and its sockets are closed with 4401."""
+    cookie: SessionCookie = request.app.state.cookie
     answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    if (session := _session(request)) is not None:
+        await atelier.sessions.end(session)
+        await request.app.state.sockets.close_ended(atelier.sessions.is_valid)
+    cookie.take_back(answer, request.url.scheme)
     return answer
 
 
@@ -101,7 +112,22 @@ def _json_token(body: bytes) -> str:
         raise InvalidFrame('Send {"token": "…"}.') from error
 
 
+async def _sign_in(request: Request, atelier: Services, token: str) -> str | None:
+    """A new session, in place of the one that the browser has; None for a wrong token.
+
+    Raises:
+        RateLimited: this address has tried too often.
+    """
+    atelier.rates.count(Limited.SIGN_INS, request.state.visitor)
+    return await atelier.sessions.begin(token, replacing=_session(request))
+
+
+def _session(request: Request) -> str | None:
+    cookie: SessionCookie = request.app.state.cookie
+    return cookie.read(request.headers.get("cookie"), request.url.scheme)
+
+
 def _with_cookie(answer: Response, session: str, request: Request) -> Response:
-    secure = request.url.scheme == "https"
-    answer.set_cookie(COOKIE, session, max_age=SECONDS, path="/", httponly=True, samesite="strict", secure=secure)
+    cookie: SessionCookie = request.app.state.cookie
+    cookie.put(answer, session, request.url.scheme)
     return answer

@@ -8,11 +8,13 @@ from starlette.responses import Response
 from app.adapters.inbound.content import ClientId, Seq
 from app.adapters.inbound.json_bodies import JsonRoute
 from app.adapters.inbound.problems import STATUS, problem
+from app.adapters.inbound.rates import limited
 from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import MessageList, NewMessage, Problem, TurnOut
 from app.adapters.inbound.rest.services import Atelier, Me
 from app.core.domain.errors import AtelierError, InvalidFrame
 from app.core.domain.event import SUSPENDED
+from app.core.services.rate_limits import Limited
 from app.core.services.runs import Send
 
 router = APIRouter(
@@ -59,6 +61,7 @@ async def siblings(conversation_id: ClientId, message_id: ClientId, user: Me, at
 @router.post(
     "/{conversation_id}/messages",
     response_model=TurnOut,
+    dependencies=[limited(Limited.MESSAGES)],
     responses={
         status: {"model": Problem} for status in sorted({STATUS[code] for code in STATUS if code != "forbidden"})
     },

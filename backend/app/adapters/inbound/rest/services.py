@@ -8,13 +8,14 @@ from fastapi import Depends, Request
 
 from app.core.domain.user import User
 from app.core.ports import IFileStore, IModelCatalog, IModelGateway, IProviderKeys, IWorkflowRepository, Store
-from app.core.services.accounts import IAccounts
 from app.core.services.compaction import Compaction
 from app.core.services.context_view import ContextView
 from app.core.services.history import HistoryService
 from app.core.services.passing import PassingTurns
 from app.core.services.previews import Previews
+from app.core.services.rate_limits import RateLimits
 from app.core.services.runs import RunService
+from app.core.services.sessions import SessionService
 from app.core.services.skills import SkillService
 from app.core.services.tools import ToolService
 from app.core.services.usage import UsageService
@@ -29,7 +30,8 @@ class Services:
     history: HistoryService
     catalog: IModelCatalog
     keys: IProviderKeys
-    accounts: IAccounts
+    sessions: SessionService
+    rates: RateLimits
     store: Store
     gateway: IModelGateway
     passing: PassingTurns

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from app.adapters.inbound.json_bodies import JsonRoute
+from app.adapters.inbound.rates import limited
 from app.adapters.inbound.responses import Json, page
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me
@@ -14,6 +15,7 @@ from app.core.domain.declared_tools import MAX_NAME, SLUG, Description, Instruct
 from app.core.domain.errors import InvalidFrame
 from app.core.domain.skill import from_markdown
 from app.core.domain.text import check_json
+from app.core.services.rate_limits import Limited
 
 router = APIRouter(route_class=JsonRoute, prefix="/api/skills", tags=["skills"], responses={404: {"model": Problem}})
 
@@ -53,7 +55,9 @@ async def create(body: NewSkill, user: Me, atelier: Atelier) -> Response:
     return Json(skill.to_wire(), status_code=201)
 
 
-@router.post("/import", status_code=201, summary="Keep a skill from its Markdown file")
+@router.post(
+    "/import", dependencies=[limited(Limited.UPLOADS)], status_code=201, summary="Keep a skill from its Markdown file"
+)
 async def import_skill(
     request: Request, user: Me, atelier: Atelier, _: Annotated[str | None, Body(media_type="text/markdown")] = None
 ) -> Response:

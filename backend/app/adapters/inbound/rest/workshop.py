@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from app.adapters.inbound.content import ClientId, ClientTools, ModelName, SkillSlug
 from app.adapters.inbound.json_bodies import JsonRoute
+from app.adapters.inbound.rates import limited
 from app.adapters.inbound.responses import Json
 from app.adapters.inbound.rest.schemas import Problem
 from app.adapters.inbound.rest.services import Atelier, Me
@@ -15,6 +16,7 @@ from app.adapters.inbound.tools_api import answer_of
 from app.core.domain.declared_tools import GRAPH_TOOLS, ApplyWorkflowJson
 from app.core.domain.errors import NotFound
 from app.core.services.builder import checked
+from app.core.services.rate_limits import Limited
 
 router = APIRouter(
     route_class=JsonRoute, prefix="/api/conversations", tags=["workflows"], responses={404: {"model": Problem}}
@@ -94,7 +96,11 @@ async def context(
     return Json(shown)
 
 
-@router.post("/{conversation_id}/compact", summary="Summarise the older messages for the model")
+@router.post(
+    "/{conversation_id}/compact",
+    dependencies=[limited(Limited.MESSAGES)],
+    summary="Summarise the older messages for the model",
+)
 async def compact(
     conversation_id: ClientId, user: Me, atelier: Atelier, body: Annotated[CompactIn | None, Body()] = None
 ) -> Response:

@@ -21,7 +21,7 @@ from app.core.domain.run import OnBusy, Run, RunState, RunStatus
 from app.core.domain.search import words_in, words_to_search
 from app.core.domain.skill import Skill
 from app.core.domain.time import utc_now
-from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Place, Step, UsageRow
+from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Place, Session, Step, UsageRow
 
 
 @dataclass(slots=True)
@@ -76,6 +76,7 @@ class MemoryStore:
         self.usage = _Usage()
         self.workflows = _Workflows(self)
         self.skills = _Skills()
+        self.sessions = _Sessions()
 
     def record(self, conversation_id: str, user_id: str | None = None) -> _Record | None:
         """What is stored of a conversation; with a user, only if it is theirs."""
@@ -420,6 +421,26 @@ class _Skills:
 
     async def delete(self, user_id: str, slug: str) -> bool:
         return self._rows.pop((user_id, slug), None) is not None
+
+
+class _Sessions:
+    def __init__(self) -> None:
+        self._rows: dict[str, Session] = {}
+
+    async def add(self, session: Session) -> None:
+        self._rows[session.digest] = session
+
+    async def get(self, digest: str) -> Session | None:
+        return self._rows.get(digest)
+
+    async def remove(self, digest: str) -> None:
+        self._rows.pop(digest, None)
+
+    async def remove_ended(self, now: datetime, token_mark: str) -> int:
+        ended = [row.digest for row in self._rows.values() if row.expires_at <= now or row.token_mark != token_mark]
+        for digest in ended:
+            del self._rows[digest]
+        return len(ended)
 
 
 class _Usage:

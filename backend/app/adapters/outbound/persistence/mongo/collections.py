@@ -32,6 +32,7 @@ class Collections:
         self.usage = database["usage"]
         self.workflows = database["workflows"]
         self.skills = database["skills"]
+        self.sessions = database["sessions"]
 
     async def make_indexes(self) -> None:
         """Make what is missing; an index that is there already costs nothing."""
@@ -45,6 +46,7 @@ class Collections:
         await self.runs.create_index([("conversation_id", ASCENDING), ("place_in_queue", ASCENDING)])
         await self.runs.create_index([("place_in_queue", ASCENDING)])
         await self.skills.create_index([("user_id", ASCENDING), ("slug", ASCENDING)])
+        await self.sessions.create_index([("expires_at", ASCENDING)])
         place = ("user_id", "day", "model", "conversation_id")
         await self.usage.create_index([(name, ASCENDING) for name in place], unique=True)
 

@@ -9,6 +9,7 @@ from app.adapters.outbound.persistence.mongo.collections import Collections, gua
 from app.adapters.outbound.persistence.mongo.conversations import MongoConversations
 from app.adapters.outbound.persistence.mongo.messages import MongoMessages
 from app.adapters.outbound.persistence.mongo.runs import MongoRuns
+from app.adapters.outbound.persistence.mongo.sessions import MongoSessions
 from app.adapters.outbound.persistence.mongo.usage import MongoUsage
 from app.adapters.outbound.persistence.mongo.workshop import MongoSkills, MongoWorkflows
 from app.core.domain.errors import StorageUnavailable
@@ -37,6 +38,7 @@ class MongoStore:
         self.usage = MongoUsage(self.collections)
         self.workflows = MongoWorkflows(self.collections)
         self.skills = MongoSkills(self.collections)
+        self.sessions = MongoSessions(self.collections)
 
     @guarded
     async def ping(self) -> None:

@@ -195,6 +195,14 @@ MIGRATIONS = [
     """
     ALTER TABLE conversations ADD COLUMN model_options TEXT;
     """,
+    """
+    CREATE TABLE sessions (
+        digest TEXT PRIMARY KEY,
+        user_id TEXT NOT NULL,
+        token_mark TEXT NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 ]
 
 

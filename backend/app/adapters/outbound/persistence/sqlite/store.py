@@ -7,6 +7,7 @@ from app.adapters.outbound.persistence.sqlite.conversations import SqliteConvers
 from app.adapters.outbound.persistence.sqlite.database import Database, FolderInUse, ReadOnlyDatabase, touch
 from app.adapters.outbound.persistence.sqlite.messages import SqliteMessages
 from app.adapters.outbound.persistence.sqlite.runs import SqliteRuns
+from app.adapters.outbound.persistence.sqlite.sessions import SqliteSessions
 from app.adapters.outbound.persistence.sqlite.usage import SqliteUsage
 from app.adapters.outbound.persistence.sqlite.workshop import SqliteSkills, SqliteWorkflows
 
@@ -24,6 +25,7 @@ class SqliteStore:
         self.usage = SqliteUsage(database)
         self.workflows = SqliteWorkflows(database)
         self.skills = SqliteSkills(database)
+        self.sessions = SqliteSessions(database)
 
     async def ping(self) -> None:
         """Answer if the file can be read and a transaction can be written."""
