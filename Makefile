@@ -51,7 +51,7 @@ chat: setup ## Talk to the running service in this terminal
 test: setup $(NODE_CLIENTS)/node_modules/.ready ## Run all tests
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
-torture: setup ## Kill the service 200 times in the middle of turns, and check what is left
+torture: setup ## Kill each kind of service 200 times in the middle of turns, and check what is left
 	@TORTURE=200 $(BIN)/python -m pytest backend/tests/e2e/test_crash.py -s
 
 lint: setup ## Check format, style, types and layers
