@@ -130,7 +130,9 @@ async def test_nothing_printed_controls_the_terminal(start: Start, upstream: Ups
         assert is_safe(printed), repr(printed)
 
     async with service.http() as http:
-        made = (await http.post("/api/conversations", json={"title": f"a title{EVIL.replace(chr(0), '')}\tx"})).json()
+        made = (await http.post("/api/conversations", json={})).json()
+        said = {"content": f"a title{EVIL.replace(chr(0), '')}\tx"}
+        assert (await http.post(f"/api/conversations/{made['id']}/messages", json=said)).status_code == 200
     for printed in await chat("--list"):
         assert "a title" in printed
         assert is_safe(printed), repr(printed)

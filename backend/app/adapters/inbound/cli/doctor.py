@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -10,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from app.adapters.inbound.cli.output import complain, say
 from app.completions import Completion, aget_completion
 from app.core.domain.errors import AtelierError
 from app.core.ports import ModelFacts
@@ -121,24 +121,23 @@ def run(provider: str, model: str | None) -> int:
         catalog.check(name)
         return asyncio.run(_run(name, catalog.facts(name)))
     except AtelierError as error:
-        print(error.message, file=sys.stderr)
-        return 1
+        return complain(error.message)
 
 
 async def _run(model: str, facts: ModelFacts) -> int:
-    print(f"{model}:")
+    say(f"{model}:")
     spent = {"prompt_tokens": 0, "completion_tokens": 0}
     failed = False
     for check in checks():
         if check.can(facts) is False:
-            print(f"  {check.name:<11} skipped: the model is known not to do this")
+            say(f"  {check.name:<11} skipped: the model is known not to do this")
             continue
         problem = await _problem(check, model, spent)
         failed = failed or bool(problem)
-        print(f"  {check.name:<11} {problem or 'works'}")
+        say(f"  {check.name:<11} {problem or 'works'}")
     cost = cost_of(facts, spent["prompt_tokens"], spent["completion_tokens"])
     price = "an unknown price" if cost is None else f"{cost:.5f} US dollars"
-    print(f"{spent['prompt_tokens']} tokens in, {spent['completion_tokens']} out: {price}")
+    say(f"{spent['prompt_tokens']} tokens in, {spent['completion_tokens']} out: {price}")
     return int(failed)
 
 

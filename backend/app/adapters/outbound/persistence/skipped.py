@@ -4,6 +4,8 @@ import logging
 
 from prometheus_client import Counter
 
+from app.core.domain.program import program
+
 logger = logging.getLogger(__name__)
 
 SKIPPED = Counter("atelier_conversations_skipped", "Times that a conversation could not be taken over and was skipped")
@@ -21,7 +23,8 @@ class Skipped:
         if conversation_id not in self._logged:
             self._logged.add(conversation_id)
             logger.error(
-                "conversation %s cannot be taken over and is skipped; `atelier check` says what is wrong with it",
+                "conversation %s cannot be taken over and is skipped; `%s check` says what is wrong with it",
                 conversation_id,
+                program(),
                 exc_info=error,
             )

@@ -14,7 +14,7 @@ from typing import IO, Any, TypeVar
 
 from app.adapters.outbound.persistence.sqlite import search_index
 from app.adapters.outbound.persistence.sqlite.clean_end import leave_mark, take_mark
-from app.adapters.outbound.persistence.sqlite.errors import DAMAGED, is_damage, unavailable
+from app.adapters.outbound.persistence.sqlite.errors import damaged, is_damage, unavailable
 from app.adapters.outbound.persistence.sqlite.migrations import MIGRATIONS, migrate
 from app.adapters.outbound.private_file import make_private, not_writable, open_private
 from app.core.domain.errors import AtelierError, SearchTooBroad, StorageDamaged, StorageUnavailable
@@ -247,7 +247,7 @@ def _check_after_unclean_end(connection: sqlite3.Connection, path: Path) -> bool
         return False
     if faults := list(search_index.find_table_faults(connection)):
         logger.error("the database is damaged: %s", "; ".join(faults[:3]))
-        raise StorageDamaged(DAMAGED)
+        raise damaged()
     logger.warning("the database is damaged in its search index, which is built again")
     return True
 

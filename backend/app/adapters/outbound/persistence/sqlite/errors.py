@@ -5,15 +5,20 @@ import sqlite3
 from pathlib import Path
 
 from app.core.domain.errors import StorageDamaged, StorageRefused, StorageUnavailable
+from app.core.domain.program import program
 
 CORRUPT, NOT_A_DATABASE = 11, 26
 FULL_BELOW_BYTES = 4 * 1024 * 1024
 """With less than this free, SQLite cannot even open its shared memory and says "I/O error"."""
 
-DAMAGED = (
-    "The database file is damaged. Stop the service, run `atelier check` to see what is affected, and restore a backup "
-    "with `atelier restore`."
-)
+
+def damaged(what: str = "") -> StorageDamaged:
+    """The database file is damaged: `what` says where."""
+    name = program(for_clients=True)
+    return StorageDamaged(
+        f"The database file is damaged{what}. Stop the service, run `{name} check` to see what is affected, and "
+        f"restore a backup with `{name} restore`."
+    )
 
 
 def is_damage(error: BaseException) -> bool:
@@ -26,7 +31,7 @@ def unavailable(error: sqlite3.Error, folder: Path | None = None) -> StorageUnav
     """`error` in words for the user; with the data folder, a disk that is full is recognised behind an I/O error."""
     reason = str(error)
     if is_damage(error):
-        return StorageDamaged(DAMAGED)
+        return damaged()
     if "full" in reason or (folder is not None and _is_full(folder)):
         return StorageRefused("The disk is full, so nothing more can be kept. Free some space and try again.")
     if "readonly" in reason or "read-only" in reason:

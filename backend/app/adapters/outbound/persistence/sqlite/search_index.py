@@ -10,8 +10,7 @@ import logging
 import sqlite3
 from collections.abc import Generator, Iterator
 
-from app.adapters.outbound.persistence.sqlite.errors import is_damage
-from app.core.domain.errors import StorageDamaged
+from app.adapters.outbound.persistence.sqlite.errors import damaged, is_damage
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +89,7 @@ def rebuild(connection: sqlite3.Connection) -> None:
         StorageDamaged: more than the index is damaged; nothing has changed.
     """
     if faults := list(find_table_faults(connection)):
-        raise StorageDamaged(
-            "The database file is damaged beyond its search index. Stop the service, run `atelier check` to see what is "
-            f"affected, and restore a backup with `atelier restore`. ({faults[0]})"
-        )
+        raise damaged(f" beyond its search index ({faults[0]})")
     logger.warning("building the search index again")
     discard(connection)
     _build(connection)
