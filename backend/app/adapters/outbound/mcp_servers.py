@@ -6,11 +6,12 @@ A tool is named `server__tool`. It needs approval, unless its server says `"appr
 """
 
 import asyncio
-import base64
+import hashlib
 import logging
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +21,13 @@ import orjson
 from langchain_core.tools import BaseTool, StructuredTool, ToolException
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from app.adapters.outbound.json_schema import SchemaChecker, UnusableSchema
+from app.adapters.outbound.mcp_results import take
 from app.core.domain.errors import StorageUnavailable
-from app.core.domain.text import clean_text
+from app.core.domain.text import MAX_DEPTH, clean_text, is_deeper_than
 from app.core.domain.tool import Approval
 from app.core.ports import IFileStore
-from app.core.services.tools import FILES
-from app.langgraph.context import current_call
+from app.langgraph.context import CallInProgress, current_call
 from app.langgraph.messages import ShownFiles
 
 logger = logging.getLogger(__name__)
@@ -33,8 +35,10 @@ logger = logging.getLogger(__name__)
 CONNECT_SECONDS = 30.0
 CALL_SECONDS = 600.0
 PING_SECONDS = 30.0
+PROGRESS_SECONDS = 0.25
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
-MAX_NAME = 64
+MAX_NAME, MAX_DESCRIPTION, MAX_PROGRESS_TEXT = 64, 4_000, 200
+MAX_TOOLS, MAX_SCHEMA_BYTES, MAX_ALL_SCHEMAS_BYTES, MAX_FAULTS = 200, 64 * 1024, 1024 * 1024, 20
 _NO_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -59,17 +63,24 @@ class _Server:
     """A server and what is known of it.
 
     Attributes:
+        unset: the variables that its entry names and that are not set: it cannot be used before they are.
         error: why it cannot be used now.
+        faults: what is wrong with tools of it that are left out.
     """
 
     name: str
     entry: ServerEntry
+    unset: list[str] = field(default_factory=list[str])
     tools: dict[str, BaseTool] = field(default_factory=dict[str, BaseTool])
     error: str | None = "It has not answered yet."
+    faults: list[str] = field(default_factory=list[str])
 
 
 class McpServers:
     """The servers in the file at `path`; without such a file there are none.
+
+    Args:
+        reserved: the names that tools of others cannot have, as they are now.
 
     Raises:
         StorageUnavailable: the file is there and cannot be read; the message says what is wrong in it.
@@ -78,33 +89,48 @@ class McpServers:
     def __init__(self, path: Path, files: IFileStore, reserved: Callable[[], Mapping[str, Any]]) -> None:
         self._files = files
         self._reserved = reserved
-        self._servers = [_Server(name, entry) for name, entry in _read(path).items() if not entry.disabled]
+        self._servers = _read(path)
+        self._checker = SchemaChecker()
         self._tasks: list[asyncio.Task[None]] = []
         self._merged: dict[str, BaseTool] = {}
+        self._owners: dict[str, _Server] = {}
 
     def start(self) -> None:
         """Begin to connect; nobody waits for it."""
-        self._tasks = [asyncio.create_task(self._keep(server), name=f"mcp {server.name}") for server in self._servers]
+        for server in self._servers:
+            if server.unset:
+                names = " and ".join(server.unset)
+                server.error = f"{names} in its entry {'is' if len(server.unset) == 1 else 'are'} not set in the environment. Set it and start again."
+                logger.warning("the MCP server %s cannot be used: %s", server.name, server.error)
+            else:
+                self._tasks.append(asyncio.create_task(self._keep(server), name=f"mcp {server.name}"))
 
     async def stop(self) -> None:
         """Disconnect."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._checker.close()
 
     def __call__(self) -> Mapping[str, BaseTool]:
         """The tools of the servers that answer, by their names."""
         return self._merged
 
     def approvals(self) -> Mapping[str, Approval]:
-        """What each tool needs where nobody says otherwise."""
-        return {name: Approval(server.entry.approval) for server in self._servers for name in server.tools}
+        """What each tool needs where nobody says otherwise: what the server says that the tool is of."""
+        return {name: Approval(server.entry.approval) for name, server in self._owners.items()}
 
     def status(self) -> list[dict[str, Any]]:
         """The servers, their tools, and what is wrong with those that do not answer."""
         return [
-            {"name": s.name, "connected": s.error is None, "error": s.error, "tools": list(s.tools)}
-            for s in self._servers
+            {
+                "name": server.name,
+                "connected": server.error is None,
+                "error": server.error,
+                "tools": [name for name in server.tools if self._owners.get(name) is server],
+                "faults": [*server.faults, *self._names_taken(server)],
+            }
+            for server in self._servers
         ]
 
     # --- inside
@@ -132,122 +158,264 @@ class McpServers:
         """One connection, from its beginning to its end."""
         from mcp import Client
 
-        async with asyncio.timeout(CONNECT_SECONDS) as deadline, Client(_transport(server.entry)) as client:
-            listed = await client.list_tools()
+        connection = _Connection(server.name)
+        transport = _transport(server.entry)
+        async with (
+            asyncio.timeout(CONNECT_SECONDS) as deadline,
+            Client(transport, message_handler=connection.heard) as client,
+        ):
+            # The SDK would check results in our event loop, with regular expressions of the server's.
+            client.session.validate_tool_result = _unchecked
+            connection.client = client
+            listed = await connection.tools()
             deadline.reschedule(None)
-            server.tools = {tool.name: tool for tool in (self._make(server, client, found) for found in listed.tools)}
+            server.tools = self._make_all(server, connection, listed)
             server.error = None
             self._merge()
             logger.info("the MCP server %s has %d tools", server.name, len(server.tools))
             while True:
-                await asyncio.sleep(PING_SECONDS)
+                await connection.wait(PING_SECONDS)
                 await client.list_tools()
 
     def _merge(self) -> None:
         taken = self._reserved()
+        self._owners = {}
         merged: dict[str, BaseTool] = {}
         for server in self._servers:
-            merged |= {name: tool for name, tool in server.tools.items() if name not in merged and name not in taken}
+            for name, tool in server.tools.items():
+                if name not in merged and name not in taken:
+                    merged[name], self._owners[name] = tool, server
         self._merged = merged
 
-    def _make(self, server: _Server, client: Any, found: Any) -> BaseTool:
+    def _names_taken(self, server: _Server) -> list[str]:
+        return [
+            f"{name} is left out: another tool has that name."
+            for name in server.tools
+            if self._owners.get(name) is not server
+        ]
+
+    def _make_all(self, server: _Server, connection: "_Connection", listed: list[Any]) -> dict[str, BaseTool]:
+        """The tools of a server, as many and as large as are taken."""
+        faults = _Faults()
+        if len(listed) > MAX_TOOLS:
+            faults.add(f"It has more than {MAX_TOOLS} tools; the first {MAX_TOOLS} are used.")
+        tools: dict[str, BaseTool] = {}
+        left = MAX_ALL_SCHEMAS_BYTES
+        for found in listed[:MAX_TOOLS]:
+            name = _name_of(server.name, found.name)
+            size = _schema_bytes(found.input_schema)
+            if size is None or size > MAX_SCHEMA_BYTES:
+                faults.add(f"{name} is left out: its schema is larger than {MAX_SCHEMA_BYTES:,} bytes or too deep.")
+            elif size > left:
+                faults.add(f"{name} is left out: its server's schemas have more than {MAX_ALL_SCHEMAS_BYTES:,} bytes.")
+            elif name in tools:
+                faults.add(f"{name} is left out: its server has two tools of that name.")
+            else:
+                left -= size
+                tools[name] = self._make(name, server, connection, found)
+        server.faults = faults.said
+        return tools
+
+    def _make(self, name: str, server: _Server, connection: "_Connection", found: Any) -> BaseTool:
         async def run(**arguments: Any) -> tuple[str, ShownFiles | None]:
-            return await self._call(server, client, found.name, arguments)
+            return await self._call(connection, found, arguments)
 
         return StructuredTool(
-            name=f"{_NO_NAME.sub('_', server.name)}__{_NO_NAME.sub('_', found.name)}"[:MAX_NAME],
-            description=clean_text(found.description or f"{found.name} of {server.name}.")[:4_000],
+            name=name,
+            description=clean_text(found.description or f"{found.name} of {server.name}.")[:MAX_DESCRIPTION],
             args_schema={"properties": {}, **found.input_schema},
             coroutine=run,
             response_format="content_and_artifact",
         )
 
     async def _call(
-        self, server: _Server, client: Any, name: str, arguments: dict[str, Any]
+        self, connection: "_Connection", found: Any, arguments: dict[str, Any]
     ) -> tuple[str, ShownFiles | None]:
         call = current_call.get()
-
-        async def progress(done: float, total: float | None, message: str | None) -> None:
-            if call is not None and call.recorder is not None:
-                fields = {"progress": done, "total": total, "text": message}
-                call.recorder.tool_progress(call.id, **{k: v for k, v in fields.items() if v is not None})
-
-        try:
-            async with asyncio.timeout(CALL_SECONDS):
-                result = await client.call_tool(name, arguments, progress_callback=progress)
-        except TimeoutError as error:
-            raise ToolException(
-                f"The MCP server {server.name} did not answer within {CALL_SECONDS:g} seconds."
-            ) from error
-        except Exception as error:
-            raise ToolException(f"The MCP server {server.name} failed: {_reason(error)}") from error
-        texts: list[str] = []
-        shown: list[dict[str, Any]] = []
-        for block in result.content:
-            await self._take(block, call.user_id if call is not None else "", texts, shown)
-        text = "\n".join(texts) or ("The user sees what it made." if shown else "It answered nothing.")
+        result = await connection.call(found.name, arguments, _Progress(call))
+        if not result.is_error and found.output_schema is not None:
+            await self._check(connection.name, found, result)
+        taken = await take(result, self._files, call.user_id if call is not None else "")
         if result.is_error:
-            raise ToolException(text)
-        return text, ShownFiles(shown) if shown else None
+            raise ToolException(taken.text)
+        return taken.text, ShownFiles(taken.shown) if taken.shown else None
 
-    async def _take(self, block: Any, user_id: str, texts: list[str], shown: list[dict[str, Any]]) -> None:
-        """One part of a result: text for the model, pictures and sounds for the user."""
-        match block.type:
-            case "text":
-                texts.append(block.text)
-            case "image" | "audio":
-                data = base64.b64decode(block.data)
+    async def _check(self, server: str, found: Any, result: Any) -> None:
+        """Check structured content against the schema that the server itself declares.
 
-                async def chunks() -> AsyncIterator[bytes]:
-                    yield data
-
-                stored = await self._files.save(user_id, block.type, block.mime_type, chunks())
-                shown.append({"url": f"{FILES}{stored.id}", "media_type": stored.media_type, "name": stored.name})
-            case "resource_link":
-                texts.append(f"{block.name}: {block.uri}")
-            case _:
-                texts.append(getattr(getattr(block, "resource", None), "text", None) or f"({block.type})")
+        Raises:
+            ToolException: it does not fit.
+        """
+        try:
+            faults = await self._checker.faults(found.output_schema, result.structured_content)
+        except UnusableSchema as error:
+            logger.debug("a result of %s of %s is not checked: %s", found.name, server, error)
+            return
+        if faults:
+            said = "; ".join(f"{fault['path'] or '/'}: {fault['message']}" for fault in faults)
+            raise ToolException(f"The MCP server {server} answered with what does not fit its own schema. {said}")
 
 
-def _read(path: Path) -> dict[str, ServerEntry]:
+class _Faults:
+    """What is wrong with a server's tools; only so much is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def add(self, fault: str) -> None:
+        if len(self.said) < MAX_FAULTS:
+            self.said.append(fault)
+
+
+class _Connection:
+    """One connection to a server."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.client: Any = None
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def heard(self, message: Any) -> None:
+        """A notification, or an error of the transport: the connection is no more use then."""
+        if isinstance(message, Exception) and not self._broken.done():
+            self._broken.set_exception(message)
+            self._broken.exception()  # it is told to whoever waits, and to nobody else
+
+    async def wait(self, seconds: float) -> None:
+        """Wait, for less if the connection breaks.
+
+        Raises:
+            Exception: why it broke.
+        """
+        await asyncio.wait([self._broken], timeout=seconds)
+        if self._broken.done():
+            self._broken.result()
+
+    async def tools(self) -> list[Any]:
+        """The server's tools, at most one more than are taken."""
+        listed = await self.client.list_tools()
+        tools = list(listed.tools)
+        while listed.next_cursor and len(tools) <= MAX_TOOLS:
+            listed = await self.client.list_tools(cursor=listed.next_cursor)
+            tools += listed.tools
+            if not listed.tools:
+                break
+        return tools[: MAX_TOOLS + 1]
+
+    async def call(self, name: str, arguments: dict[str, Any], progress: "_Progress") -> Any:
+        """Call a tool.
+
+        Raises:
+            ToolException: the server does not answer, or not as it should.
+        """
+        calling: asyncio.Future[Any] = asyncio.ensure_future(
+            self.client.call_tool(name, arguments, progress_callback=progress.take)
+        )
+        calling.add_done_callback(lambda task: task.cancelled() or task.exception())  # told here, or to nobody
+        try:
+            await asyncio.wait([calling, self._broken], timeout=CALL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if calling.done():
+                return calling.result()
+            if self._broken.done():
+                self._broken.result()
+        except Exception as error:
+            reason = _reason(self._broken.exception() or error if self._broken.done() else error)
+            raise ToolException(f"The MCP server {self.name} failed: {reason}") from error
+        finally:
+            calling.cancel()
+        raise ToolException(f"The MCP server {self.name} did not answer within {CALL_SECONDS:g} seconds.")
+
+
+class _Progress:
+    """Passes on how far a call is, but not more often than anybody can read."""
+
+    def __init__(self, call: CallInProgress | None) -> None:
+        self._call = call
+        self._next = 0.0
+
+    async def take(self, done: float, total: float | None, message: str | None) -> None:
+        """What the server says."""
+        now = asyncio.get_running_loop().time()
+        if self._call is None or self._call.recorder is None or now < self._next:
+            return
+        self._next = now + PROGRESS_SECONDS
+        text = clean_text(message)[:MAX_PROGRESS_TEXT] if message is not None else None
+        fields = {"progress": done, "total": total, "text": text}
+        self._call.recorder.tool_progress(self._call.id, **{k: v for k, v in fields.items() if v is not None})
+
+
+async def _unchecked(name: str, result: Any) -> None:
+    """In the place of the SDK's own check."""
+
+
+def _name_of(server: str, tool: str) -> str:
+    """What a tool is called here. Names that could be those of another server's tool as well end with a hash of both names."""
+    plain = f"{server}__{tool}"
+    cleaned = _NO_NAME.sub("_", plain)
+    if cleaned == plain and len(plain) <= MAX_NAME and plain.count("__") == 1 and "___" not in plain:
+        return plain
+    digest = hashlib.sha256(f"{server}\0{tool}".encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{cleaned[: MAX_NAME - len(digest) - 1]}_{digest}"
+
+
+def _schema_bytes(schema: Any) -> int | None:
+    """How large a schema is; None where it is no JSON, or nested too deeply."""
+    if is_deeper_than(schema, MAX_DEPTH):
+        return None
+    try:
+        return len(orjson.dumps(schema))
+    except orjson.JSONEncodeError:
+        return None
+
+
+def _read(path: Path) -> list[_Server]:
     try:
         document: Any = orjson.loads(path.read_bytes())
     except FileNotFoundError:
-        return {}
+        return []
     except (OSError, ValueError) as error:
         raise StorageUnavailable(f"{path.name}, the list of MCP servers, cannot be read: {error}.") from error
     listed: Any = cast("dict[str, Any]", document).get("mcpServers") if isinstance(document, dict) else None
+    unset: dict[str, Counter[str]] = {}
+    if isinstance(listed, dict):
+        raw = cast("dict[str, Any]", listed)
+        unset = {name: Counter() for name in raw}
+        listed = {name: _with_variables(entry, unset[name]) for name, entry in raw.items()}
     try:
-        entries = TypeAdapter(dict[str, ServerEntry]).validate_python(_with_variables(listed))
+        entries = TypeAdapter(dict[str, ServerEntry]).validate_python(listed)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise StorageUnavailable(f"{path.name}, the list of MCP servers, is not as it should be: {faults}.") from error
     for name, entry in entries.items():
         if (entry.command is None) == (entry.url is None):
             raise StorageUnavailable(f"{path.name}: the MCP server {name} needs either a command or a url.")
-    return entries
+    return [_Server(name, entry, list(unset[name])) for name, entry in entries.items() if not entry.disabled]
 
 
-def _with_variables(value: Any) -> Any:
-    """`value` with `${NAME}` replaced by that variable of the environment."""
+def _with_variables(value: Any, unset: Counter[str]) -> Any:
+    """`value` with `${NAME}` replaced by that variable of the environment; those that are not set stay, and are counted."""
+
+    def replaced(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            unset[match[0]] += 1
+        return match[0] if found is None else found
+
     if isinstance(value, str):
-        return _VARIABLE.sub(lambda match: os.environ.get(match[1], ""), value)
+        return _VARIABLE.sub(replaced, value)
     if isinstance(value, dict):
-        return {key: _with_variables(item) for key, item in cast("dict[str, Any]", value).items()}
+        return {key: _with_variables(item, unset) for key, item in cast("dict[str, Any]", value).items()}
     if isinstance(value, list):
-        return [_with_variables(item) for item in cast("list[Any]", value)]
+        return [_with_variables(item, unset) for item in cast("list[Any]", value)]
     return value
 
 
 def _transport(entry: ServerEntry) -> Any:
+    from app.adapters.outbound.mcp_transport import over_http, over_stdio
+
     if entry.command is not None:
-        from mcp import StdioServerParameters
-
-        return StdioServerParameters(command=entry.command, args=entry.args, env=entry.env or None, cwd=entry.cwd)
-    from mcp.client.streamable_http import streamable_http_client
-    from mcp.shared._httpx_utils import create_mcp_http_client  # pyright: ignore[reportPrivateUsage]
-
-    return streamable_http_client(entry.url or "", http_client=create_mcp_http_client(headers=entry.headers))
+        return over_stdio(entry.command, entry.args, entry.env, entry.cwd)
+    return over_http(entry.url or "", entry.headers)
 
 
 def _first(group: "BaseExceptionGroup[Any]") -> BaseException:
@@ -261,5 +429,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "It does not answer."
     with suppress(AttributeError):
-        return str(error)[:300] or type(error).__name__
+        return clean_text(str(error))[:300] or type(error).__name__
     return type(error).__name__
