@@ -6,9 +6,8 @@ import sqlite3
 from pathlib import Path
 
 from app.adapters.outbound.persistence.sqlite import search_index
-from app.adapters.outbound.persistence.sqlite.errors import DAMAGED
+from app.adapters.outbound.persistence.sqlite.errors import damaged
 from app.adapters.outbound.private_file import open_private
-from app.core.domain.errors import StorageDamaged
 
 _COUNTED = ("conversations", "messages", "runs", "workflows", "skills")
 
@@ -59,7 +58,7 @@ def examine(copy: Path) -> tuple[dict[str, int], int]:
         try:
             if search_index.find_file_faults(connection):
                 if list(search_index.find_table_faults(connection)):
-                    raise StorageDamaged(DAMAGED)
+                    raise damaged()
                 search_index.discard(connection)
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
             counts = {
@@ -69,4 +68,4 @@ def examine(copy: Path) -> tuple[dict[str, int], int]:
             }
             return counts, connection.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.DatabaseError as error:
-            raise StorageDamaged(DAMAGED) from error
+            raise damaged() from error
