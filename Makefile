@@ -42,7 +42,7 @@ $(NODE_CLIENTS)/node_modules/.ready: $(NODE_CLIENTS)/package-lock.json
 	@if command -v npm >/dev/null; then cd $(NODE_CLIENTS) && npm ci --silent --no-audit --no-fund && touch node_modules/.ready; \
 	else echo "Node is missing: the tests with clients in Node are skipped."; fi
 
-run: setup ## Start the service on http://127.0.0.1:8000
+run: setup ## Start the service on http://atelier.localhost:8000
 	@exec $(BIN)/atelier serve
 
 chat: setup ## Talk to the running service in this terminal

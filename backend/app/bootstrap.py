@@ -15,6 +15,7 @@ from app.adapters.inbound.mcp_server.http import McpDoors
 from app.adapters.inbound.openai_api.door import OpenAIDoor
 from app.adapters.inbound.rest.services import Services
 from app.adapters.inbound.websocket_handler import WebSocketHandler
+from app.adapters.outbound.address_file import AddressFile
 from app.adapters.outbound.backup import Places, Restored, Taken, restore, take
 from app.adapters.outbound.comfyui.client import ComfyClient
 from app.adapters.outbound.comfyui.runner import ComfyRunner
@@ -316,9 +317,19 @@ def make_accounts(settings: Settings) -> tuple[IAccounts, str | None]:
         if is_weak(token):
             logger.warning("ATELIER_TOKEN can be guessed. Set a longer one, or leave it empty for one that is made.")
         return LocalAccounts(given.get_secret_value), token
-    file = TokenFile(settings.token_file)
+    file = make_token_file(settings)
     token = file.load_or_make()
     return LocalAccounts(file.current), token
+
+
+def make_token_file(settings: Settings) -> TokenFile:
+    """The file with the token of the installation."""
+    return TokenFile(settings.token_file)
+
+
+def make_address_file(settings: Settings) -> AddressFile:
+    """The file that says where the service is."""
+    return AddressFile(settings.address_file)
 
 
 def make_catalog(data_dir: Path | None = None) -> ModelCatalog:

@@ -334,6 +334,11 @@ class Settings(BaseSettings):
         """Where the token of `local` mode is kept."""
         return self.data_dir / "token"
 
+    @property
+    def address_file(self) -> Path:
+        """Where a running service says how it is reached."""
+        return self.data_dir / "atelier.address"
+
     @cached_property
     def listens_on_loopback(self) -> bool:
         """Whether only programs on this machine can reach the service."""

@@ -18,7 +18,7 @@ from tests.integration.conftest import start, upstream  # noqa: F401 - fixtures
 
 COMMAND = str(Path(sys.executable).parent / "atelier")
 START_SECONDS = 30
-ADDRESS = re.compile(r"ready at\s+(http://\S+?)/(?:\?token=(\S+))?$")
+ADDRESS = re.compile(r"\bat\s+(http://(?:127\.|\[)\S+?)/(?:\?token=(\S+))?$")
 
 
 class Command:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import socket
 import sqlite3
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.client import Service, kinds, text_of
@@ -135,14 +137,84 @@ def test_a_port_in_use_is_one_clear_sentence(serve: Serve):
         taken.listen()
         port = taken.getsockname()[1]
         command = serve("--port", str(port))
-        assert (
-            command.output()
-            == f"atelier: Port {port} is in use. Stop what uses it, or choose another one with PORT or --port."
+        said = command.output()
+        assert said.startswith(
+            f"atelier: Port {port} is in use by another program. Stop that program, or start Atelier"
         )
+        free = int(re.findall(r"port (\d+) is free", said)[0])
+        assert free != port
+        assert said.endswith(f"(PORT={free}, or --port {free}).")
         assert command.stop() == 1
+    serve("--port", str(free)).ready()
 
 
-@pytest.mark.parametrize("token", ["", "given"])
+def test_a_second_start_says_where_the_first_one_runs(serve: Serve, tmp_path: Path):
+    service = serve().ready()
+    port = service.url.rpartition(":")[2]
+    token = (tmp_path / "data" / "token").read_text().strip()
+    where = f"at http://atelier.localhost:{port}/?token={token}"
+    again = serve("--port", port).output()
+    assert again.startswith(f"atelier: Atelier is running already, {where}")
+    elsewhere = serve().output()
+    assert "Another Atelier is running on this data folder" in elsewhere
+    assert where in elsewhere
+
+
+def test_the_address_has_a_name_of_its_own(serve: Serve, tmp_path: Path):
+    command = serve()
+    service = command.ready()
+    port = int(service.url.rpartition(":")[2])
+    assert any(f"ready at  http://atelier.localhost:{port}/?token=" in line for line in command.lines)
+    answer = httpx.get(f"{service.url}/api/health/live", headers={"Host": f"atelier.localhost:{port}"})
+    assert answer.status_code == 200
+    assert (tmp_path / "data" / "atelier.address").read_text().strip() == service.url
+    command.stop()
+    assert not (tmp_path / "data" / "atelier.address").exists()
+
+
+def test_the_name_is_left_out_where_another_program_would_be_asked(serve: Serve):
+    with socket.socket(socket.AF_INET6) as other:
+        other.bind(("::1", 0))
+        other.listen()
+        command = serve("--port", str(other.getsockname()[1]))
+        command.ready()
+    assert not any("atelier.localhost" in line for line in command.lines)
+
+
+def test_the_token_is_shown_and_rotated_beside_the_service(serve: Serve, tmp_path: Path):
+    service = serve().ready()
+
+    def token(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [COMMAND, "token", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=60
+        )
+
+    shown = token("show")
+    old = shown.stdout.strip()
+    assert service.headers["Authorization"] == f"Bearer {old}"
+    assert f"/?token={old}" in shown.stderr
+    rotated = token("rotate")
+    new = rotated.stdout.strip()
+    assert new != old
+    assert f"/?token={new}" in rotated.stderr
+    for given, status in ((old, 401), (new, 200)):
+        headers = {"Authorization": f"Bearer {given}"}
+        assert httpx.get(f"{service.url}/api/conversations", headers=headers).status_code == status
+    fixed = subprocess.run(
+        [COMMAND, "token", "rotate"],
+        cwd=tmp_path,
+        env={**clean_environment(), "ATELIER_TOKEN": "a-token-that-is-set"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert fixed.returncode == 1
+    assert "ATELIER_TOKEN" in fixed.stderr
+    assert token("show").stdout.strip() == new
+
+
+@pytest.mark.parametrize("token", ["", "a-token-that-is-given"])
 def test_a_data_folder_that_cannot_be_written_is_one_clear_sentence(serve: Serve, tmp_path: Path, token: str):
     (tmp_path / "file").write_text("")
     for folder in ("file", "/proc/nothing"):

@@ -34,6 +34,14 @@ def counted_as(client: tuple[str, int] | None, proxies: TrustedProxies) -> str |
     return _counted_as(client[0], proxies) if client is not None else None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address, is this machine."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @lru_cache(maxsize=4_096)
 def _counted_as(host: str, proxies: TrustedProxies) -> str | None:
     try:

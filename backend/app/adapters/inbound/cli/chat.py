@@ -13,6 +13,7 @@ from rich.text import Text
 
 from app.adapters.inbound.cli.client import Client, ClientError, Turn
 from app.adapters.inbound.cli.output import complain, question, say
+from app.adapters.inbound.cli.running import token_of
 from app.adapters.inbound.cli.screen import Screen
 from app.settings import settings_for
 
@@ -72,7 +73,7 @@ class _Session:
     listed: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
     def __post_init__(self) -> None:
-        self.client = Client(self.options.url, self.options.token or _token_of(self.options.data_dir))
+        self.client = Client(self.options.url, self.options.token or token_of(settings_for(self.options.data_dir)))
         self.conversation_id = self.options.conversation
 
     def run(self, runner: asyncio.Runner) -> int:
@@ -295,14 +296,3 @@ def _interrupts(turn: Turn) -> Any:
         raise ClientError("Given up. The service goes on with the answer; --continue shows it.") from None
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-
-
-def _token_of(data_dir: Path | None) -> str | None:
-    """The token of a service whose data folder is here."""
-    settings = settings_for(data_dir)
-    if settings.atelier_token is not None:
-        return settings.atelier_token.get_secret_value()
-    try:
-        return settings.token_file.read_text().strip()
-    except OSError:
-        return None

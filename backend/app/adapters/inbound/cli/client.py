@@ -30,7 +30,10 @@ class Client:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ClientError(f"{url!r} is not an address of a service. Try http://127.0.0.1:8000.")
-        self.url = url.rstrip("/")
+        if (parts.hostname or "").endswith(".localhost"):
+            # This machine, whatever its resolver says (RFC 6761): many know no names below localhost.
+            parts = parts._replace(netloc=f"127.0.0.1:{parts.port}" if parts.port else "127.0.0.1")
+        self.url = urlunsplit(parts).rstrip("/")
         scheme = "wss" if parts.scheme == "https" else "ws"
         self._socket_url = urlunsplit((scheme, parts.netloc, parts.path.rstrip("/") + "/ws", "", ""))
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -56,6 +56,9 @@ def _options(
 ) -> None: ...
 
 
+token = typer.Typer(help="Show or replace the token of the service.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(token, name="token")
+
 DataDir = Annotated[Path | None, typer.Option(help="Where the service keeps its data. [DATA_DIR, ./data]")]
 
 
@@ -253,6 +256,22 @@ def restore(
     from app.adapters.inbound.cli.backup import restore
 
     raise typer.Exit(restore(file, data_dir, force=force))
+
+
+@token.command("show")
+def show_token(data_dir: DataDir = None) -> None:
+    """Print the token of the service."""
+    from app.adapters.inbound.cli.token import show
+
+    raise typer.Exit(show(data_dir))
+
+
+@token.command("rotate")
+def rotate_token(data_dir: DataDir = None) -> None:
+    """Replace the token and print the new one; the old one and all browser sessions end at once."""
+    from app.adapters.inbound.cli.token import rotate
+
+    raise typer.Exit(rotate(data_dir))
 
 
 @app.command()
