@@ -74,6 +74,7 @@ bench: setup ## Measure turns, long histories, the start, many connections, the 
 	@$(BIN)/python -m bench.history
 	@$(BIN)/python -m bench.start
 	@$(BIN)/python -m bench.connections
+	@$(BIN)/python -m bench.memory
 	@$(BIN)/python -m bench.gateway
 	@$(BIN)/python -m bench.invoke
 	@$(BIN)/python -m bench.page

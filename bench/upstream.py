@@ -1,7 +1,7 @@
 """A model server: `python -m bench.upstream PORT` streams PIECES pieces at once for every request.
 
 The model `paced-SIZE` streams PACED_PIECES pieces of SIZE bytes at PACE a second, each with the moment it was sent.
-The model `prose` streams Markdown at more than 200 pieces a second.
+The model `large` streams 7 MB at once. The model `prose` streams Markdown at more than 200 pieces a second.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from aiohttp import web
 PIECES = 50
 PACED_PIECES = 120
 PACE = 40
+LARGE_PIECES, LARGE_BYTES = 8, 900_000
 PROSE_PIECES = 2_000
 PROSE_PACE = 230  # a little over what is promised: a sleep takes a little longer than it says
 
@@ -64,6 +65,8 @@ async def completions(request: web.Request) -> web.StreamResponse:
             await _paced(response, int(model.removeprefix("paced-")))
         except ConnectionError:
             return response  # who asked has gone
+    elif model == "large":
+        await _large(response)
     elif model == "prose":
         await _prose(response)
     else:
@@ -78,6 +81,13 @@ async def _paced(response: web.StreamResponse, size: int) -> None:
     for number in range(PACED_PIECES):
         await asyncio.sleep(max(0.0, due + number / PACE - time.monotonic()))
         await response.write(_event({"content": f"[{time.monotonic():.6f}]".ljust(size)}))
+    await response.write(_event({}, finish_reason="stop") + b"data: [DONE]\n\n")
+
+
+async def _large(response: web.StreamResponse) -> None:
+    """LARGE_PIECES pieces of LARGE_BYTES, as fast as they are taken."""
+    for _ in range(LARGE_PIECES):
+        await response.write(_event({"content": "x" * LARGE_BYTES}))
     await response.write(_event({}, finish_reason="stop") + b"data: [DONE]\n\n")
 
 

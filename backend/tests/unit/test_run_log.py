@@ -1,7 +1,9 @@
 import pytest
 
 from app.adapters.outbound.run_log.memory import MemoryRunLog
+from app.adapters.outbound.run_log.redis import _Pending  # pyright: ignore[reportPrivateUsage]
 from app.core.domain.event import RunEvent
+from app.core.domain.time import utc_now
 from app.core.ports.run_log import EventsGone
 
 
@@ -128,3 +130,101 @@ async def test_a_run_of_which_nothing_is_here_yet_can_be_waited_for():
     log.append(event(1_000_001, "reset"))
     assert wakes.count == 1
     assert [e.seq for e in feed.read(10)] == [1_000_001]
+
+
+KIB = 1024
+
+
+def large(seq: int, kind: str = "token", run: str = "r", size: int = 100 * KIB) -> RunEvent:
+    return RunEvent.of(run, "c", seq, kind, {"content": "x" * size})
+
+
+async def test_ended_runs_share_a_budget_of_bytes():
+    log = MemoryRunLog(budget=1_000 * KIB)
+    for number in range(50):
+        log.append(large(1, run=f"r{number}"))
+        log.append(event(2, "complete", f"r{number}"))
+        assert log.size <= 1_000 * KIB
+    assert await log.follow("r40", 0, Wakes()) is None
+    assert await log.follow("r45", 0, Wakes()) is not None
+
+
+async def test_a_running_run_over_the_budget_keeps_its_newest_events():
+    log = MemoryRunLog(budget=1_000 * KIB)
+    log.append(event(1))
+    quick = await log.follow("r", 0, Wakes())
+    assert quick is not None
+    seqs: list[int] = []
+    for seq in range(2, 40):
+        log.append(large(seq))
+        seqs += [one.seq for one in quick.read(10)]
+        assert log.size <= 1_000 * KIB
+    assert seqs == list(range(1, 40))
+    assert await log.follow("r", 0, Wakes()) is None
+    begins_after, rest = await log.follow_rest("r", Wakes())
+    assert [one.seq for one in rest.read(100)] == list(range(begins_after + 1, 40))
+
+
+async def test_ended_runs_go_before_events_of_running_ones():
+    log = MemoryRunLog(budget=1_000 * KIB)
+    log.append(large(1, run="running"))
+    for number in range(20):
+        log.append(large(1, "complete", f"r{number}"))
+    assert await log.follow("running", 0, Wakes()) is not None
+
+
+async def test_a_listener_that_does_not_read_keeps_nothing_alive():
+    log, wakes = MemoryRunLog(budget=1_000 * KIB), Wakes()
+    log.append(large(1, run="slow"))
+    log.append(large(2, "complete", "slow"))
+    slow = await log.follow("slow", 0, wakes)
+    assert slow is not None
+    for number in range(20):
+        log.append(large(1, "complete", f"r{number}"))
+    assert wakes.count == 1
+    assert not slow.ended
+    with pytest.raises(EventsGone):
+        slow.read(10)
+    assert log.size == sum(ring.size for ring in log._rings.values())  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_an_event_larger_than_the_budget_is_told():
+    log = MemoryRunLog(budget=10 * KIB)
+    feed = (await log.follow_rest("r", Wakes()))[1]
+    log.append(large(1))
+    assert [one.seq for one in feed.read(10)] == [1]
+    log.append(large(2))
+    assert [one.seq for one in feed.read(10)] == [2]
+
+
+def test_an_event_in_the_log_is_kept_as_json_alone():
+    log, one = MemoryRunLog(), RunEvent.of("r", "c", 1, "token", {"content": "é🎨", "at": utc_now()})
+    text = one.json
+    log.append(one)
+    assert one._data is None  # pyright: ignore[reportPrivateUsage]
+    assert one.json == text
+    assert one.data["content"] == "é🎨"
+    assert (one.run_id, one.seq, one.type, one.ends, one.is_notice) == ("r", 1, "token", False, False)
+
+
+def test_an_event_that_is_no_json_stays_as_it_is():
+    log, one = MemoryRunLog(), RunEvent.of("r", "c", 1, "token", {"content": object()})
+    log.append(one)
+    assert "content" in one.data
+    with pytest.raises(TypeError):
+        _ = one.json
+
+
+def test_events_that_wait_for_redis_have_a_budget():
+    pending = _Pending(budget=1_000 * KIB)
+    events = [large(seq) for seq in range(1, 31)]
+    pending.extend(events)
+    assert len(pending) < 10
+    first = pending.first(3)
+    assert pending.last is events[-1]
+    pending.extend([large(seq) for seq in range(31, 41)])  # the batch goes while it is being written
+    pending.remove(first)
+    assert len(pending) < 10
+    while len(pending):
+        pending.remove(pending.first(5))
+    assert pending._size == 0  # pyright: ignore[reportPrivateUsage]

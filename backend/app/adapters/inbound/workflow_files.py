@@ -28,6 +28,8 @@ def read_workflow(data: bytes) -> Any:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             info: dict[Any, Any] = dict(picture.info)
+    except Image.DecompressionBombError as error:
+        raise DefinitionError("", "the picture has more pixels than can be read.") from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DefinitionError("", "the picture cannot be read.") from error
     for chunk in ("prompt", "workflow"):

@@ -20,16 +20,35 @@ class RunEvent:
     Attributes:
         seq: its number in the run, from 1.
         type: `accepted`, `started`, `token`, … (docs/protocol.md).
-        data: the whole event as a JSON object, with `type`, `run_id`, `conversation_id` and `seq`.
+        run_id: the run.
     """
 
-    __slots__ = ("_json", "data", "seq", "type")
+    __slots__ = ("_data", "_json", "run_id", "seq", "type")
 
     def __init__(self, seq: int, type: str, data: dict[str, Any]) -> None:  # noqa: A002 - the wire's own word
         self.seq = seq
         self.type = type
-        self.data = data
-        self._json: str | None = None
+        self.run_id: str = data.get("run_id", "")
+        self._data: dict[str, Any] | None = data
+        self._json = b""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The whole event as a JSON object, with `type`, `run_id`, `conversation_id` and `seq`; read anew once it is compact."""
+        return orjson.loads(self._json) if self._data is None else self._data
+
+    def compact(self) -> int:
+        """Keep the event as JSON alone, which takes the least memory; how many bytes it has.
+
+        An event that cannot be written as JSON stays as it is: whoever needs its text is told why.
+        """
+        if self._data is not None:
+            try:
+                self._json = bytes(memoryview(_dump(self._data)))  # orjson's own keeps the room for more
+            except (TypeError, ValueError):
+                return 0
+            self._data = None
+        return len(self._json)
 
     @property
     def ends(self) -> bool:
@@ -39,14 +58,12 @@ class RunEvent:
     @property
     def is_notice(self) -> bool:
         """Whether it only tells how things are now: it has no number of its own and is not kept."""
-        return "seq" not in self.data
+        return self._data is not None and "seq" not in self._data
 
     @property
     def json(self) -> str:
-        """The event as a JSON text, made once and shared by all who send it."""
-        if self._json is None:
-            self._json = to_json(self.data)
-        return self._json
+        """The event as a JSON text."""
+        return to_json(self._data) if self._data is not None else self._json.decode()
 
     @classmethod
     def notice(cls, run_id: str, conversation_id: str, after: int, type: str, fields: dict[str, Any]) -> "RunEvent":  # noqa: A002
@@ -63,4 +80,8 @@ class RunEvent:
 
 def to_json(value: Any) -> str:
     """`value` as JSON text: UTF-8, times in ISO 8601 with `Z`."""
-    return orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()
+    return _dump(value).decode()
+
+
+def _dump(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_UTC_Z)

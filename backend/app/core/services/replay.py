@@ -7,6 +7,7 @@ pieces that a `reset` has made void: those are passed over, which is the one jum
 
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 from app.core.domain.event import RunEvent
 from app.core.domain.message import Message, MessageRole
@@ -58,8 +59,7 @@ async def replay(
     if partial is not None:
         stored.setdefault(partial.id, partial)
     until, live = rest if rest is not None else (None, None)
-    events = [event for event in _tell(run, stored) if event.seq > after and (until is None or event.seq <= until)]
-    return _Replay(events, live, max(after, until or 0))
+    return _Replay(_between(_tell(run, stored), after, until), live, max(after, until or 0))
 
 
 async def told_so_far(messages: IMessageRepository, run: Run) -> list[RunEvent]:
@@ -72,9 +72,31 @@ async def told_so_far(messages: IMessageRepository, run: Run) -> list[RunEvent]:
     return events
 
 
-async def _messages_of(messages: IMessageRepository, run: Run) -> dict[str, Message]:
+def _between(events: Iterator[RunEvent], after: int, until: int | None) -> Iterator[RunEvent]:
+    for event in events:
+        if until is not None and event.seq > until:
+            return
+        if event.seq > after:
+            yield event
+
+
+class _Stored(dict[str, Message]):
+    """The messages of a run, by id."""
+
+
+_ended_runs: WeakValueDictionary[str, _Stored] = WeakValueDictionary()
+"""The messages of ended runs that are being told: many who listen to one run share them."""
+
+
+async def _messages_of(messages: IMessageRepository, run: Run) -> _Stored:
+    if (known := _ended_runs.get(run.id)) is not None:
+        return known
     ids = {entry[2] for entry in run.outline if isinstance(entry[2], str)}
-    return {message.id: message for message in await messages.get_many(run.conversation_id, sorted(ids))}
+    found = await messages.get_many(run.conversation_id, sorted(ids))
+    stored = _Stored({message.id: message for message in found})
+    if run.status.ended:
+        _ended_runs[run.id] = stored
+    return stored
 
 
 def tool_result_fields(message: Message) -> dict[str, Any]:
@@ -123,18 +145,20 @@ def _tell(run: Run, stored: dict[str, Message]) -> Iterator[RunEvent]:
 
 
 class _Replay:
-    """A feed of events that are all there already, and of those that a live feed has after number `after`."""
+    """A feed of events that are made as they are read, and of those that a live feed has after number `after`."""
 
-    def __init__(self, events: list[RunEvent], live: IRunFeed | None, after: int) -> None:
+    def __init__(self, events: Iterator[RunEvent], live: IRunFeed | None, after: int) -> None:
         self._events = events
-        self._next = 0
+        self._next = next(events, None)
         self._live = live
         self._after = after
 
     def read(self, limit: int) -> list[RunEvent]:
         """The next events, at most `limit`."""
-        batch = self._events[self._next : self._next + limit]
-        self._next += len(batch)
+        batch: list[RunEvent] = []
+        while self._next is not None and len(batch) < limit:
+            batch.append(self._next)
+            self._next = next(self._events, None)
         while not batch and self._live is not None and (found := self._live.read(limit)):
             batch = [event for event in found if event.seq > self._after]
         return batch
@@ -142,7 +166,7 @@ class _Replay:
     @property
     def ended(self) -> bool:
         """Whether all of them have been read."""
-        return self._next >= len(self._events) and (self._live is None or self._live.ended)
+        return self._next is None and (self._live is None or self._live.ended)
 
     def give_up(self) -> None:
         """Nothing more will come."""

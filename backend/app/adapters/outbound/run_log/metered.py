@@ -30,20 +30,20 @@ class MeteredRunLog:
         kind = event.type
         if kind == "token":
             PIECES.inc()
-            if self._started and (began := self._started.pop(event.data["run_id"], None)) is not None:
+            if self._started and (began := self._started.pop(event.run_id, None)) is not None:
                 FIRST_PIECE.observe(time.monotonic() - began)
         elif kind in ("started", "reset"):
-            self._active.add(event.data["run_id"])
+            self._active.add(event.run_id)
             RUNNING.set(len(self._active))
             if kind == "started":
-                self._started[event.data["run_id"]] = time.monotonic()
+                self._started[event.run_id] = time.monotonic()
         elif kind == "tool_result":
             TOOL_CALLS.labels(event.data["name"], "error" if event.data["is_error"] else "success").inc()
         elif kind in _STATUS:
-            self._active.discard(event.data["run_id"])
+            self._active.discard(event.run_id)
             RUNNING.set(len(self._active))
             RUNS.labels(_STATUS[kind]).inc()
-            self._started.pop(event.data["run_id"], None)
+            self._started.pop(event.run_id, None)
         self._log.append(event)
 
     def restore(self, run_id: str, events: Sequence[RunEvent]) -> None:

@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, cast
 
 import orjson
@@ -19,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from app.adapters.outbound.run_log.memory import MemoryRunLog
+from app.adapters.outbound.run_log.memory import EVENT_BYTES, MemoryRunLog
 from app.core.domain.errors import StorageUnavailable
 from app.core.domain.event import RunEvent
 from app.core.ports.run_log import EventsGone, IRunFeed
@@ -28,8 +29,8 @@ logger = logging.getLogger(__name__)
 
 EVENTS_A_RUN = 20_000
 EVENTS_A_BATCH = 500
-PENDING_EVENTS = 200_000
-"""Events that wait for a Redis that is away; the oldest go when there are more."""
+PENDING_BYTES = 64 * 1024 * 1024
+"""Bytes of the events that wait for a Redis that is away; the oldest go when there are more."""
 
 RUNNING_SECONDS = 7 * 24 * 3600
 ENDED_SECONDS = 3600
@@ -72,7 +73,7 @@ class RedisRunLog:
         self._client = client
         self._local = MemoryRunLog()
         self._feeds: dict[str, set[_Feed]] = {}
-        self._pending: deque[RunEvent] = deque(maxlen=PENDING_EVENTS)
+        self._pending = _Pending()
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -99,7 +100,7 @@ class RedisRunLog:
 
     async def settle(self) -> None:
         """Wait until everything that has been appended by now is in Redis, if that can be reached."""
-        last = self._pending[-1] if self._pending else None
+        last = self._pending.last
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
                 while last is not None and last in self._pending:
@@ -168,7 +169,7 @@ class RedisRunLog:
             await self._more.wait()
             self._more.clear()
             while self._pending:
-                batch = [self._pending[i] for i in range(min(EVENTS_A_BATCH, len(self._pending)))]
+                batch = self._pending.first(EVENTS_A_BATCH)
                 try:
                     await self._write(batch)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is tried again
@@ -177,15 +178,14 @@ class RedisRunLog:
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
                 pause = FIRST_PAUSE
-                for _ in batch:
-                    self._pending.popleft()
+                self._pending.remove(batch)
                 self._written.set()
             self._idle.set()
 
     async def _write(self, batch: list[RunEvent]) -> None:
         pipeline = self._client.pipeline(transaction=False)
         for event in batch:
-            key = _key(event.data["run_id"])
+            key = _key(event.run_id)
             if not _can_be_written(event):
                 continue
             pipeline.xadd(key, {"e": event.json}, id=f"{event.seq}-0", maxlen=EVENTS_A_RUN, approximate=True)  # pyright: ignore
@@ -198,6 +198,51 @@ class RedisRunLog:
             # An event that is there already is refused for its id: it had been written, and the answer was lost.
             if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
                 raise answer
+
+
+class _Pending:
+    """Events that are not written yet, oldest first, as many bytes as may wait."""
+
+    def __init__(self, budget: int = PENDING_BYTES) -> None:
+        self._events: deque[RunEvent] = deque()
+        self._size = 0
+        self._budget = budget
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def __contains__(self, event: RunEvent) -> bool:
+        return event in self._events
+
+    @property
+    def last(self) -> RunEvent | None:
+        """The newest event."""
+        return self._events[-1] if self._events else None
+
+    def append(self, event: RunEvent) -> None:
+        """Add an event; the oldest go where there is no room."""
+        self._events.append(event)
+        self._size += event.compact() + EVENT_BYTES
+        while self._size > self._budget and len(self._events) > 1:
+            self._drop_first()
+
+    def extend(self, events: Sequence[RunEvent]) -> None:
+        """Add events."""
+        for event in events:
+            self.append(event)
+
+    def first(self, limit: int) -> list[RunEvent]:
+        """The oldest events, at most `limit`."""
+        return list(islice(self._events, limit))
+
+    def remove(self, batch: Sequence[RunEvent]) -> None:
+        """Remove the events of a batch from the front; some may have gone meanwhile."""
+        for event in batch:
+            if self._events and self._events[0] is event:
+                self._drop_first()
+
+    def _drop_first(self) -> None:
+        self._size -= self._events.popleft().compact() + EVENT_BYTES
 
 
 class _Feed:
@@ -314,7 +359,7 @@ def _can_be_written(event: RunEvent) -> bool:
     try:
         return bool(event.json)
     except (TypeError, ValueError):
-        logger.exception("event %d of run %s cannot be written to Redis", event.seq, event.data["run_id"])
+        logger.exception("event %d of run %s cannot be written to Redis", event.seq, event.run_id)
         return False
 
 
