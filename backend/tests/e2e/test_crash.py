@@ -151,7 +151,9 @@ class Client:
             try:
                 headers = {"Authorization": f"Bearer {TOKEN}"}
                 service = self.chance.choice(self.services)
-                async with connect(service.ws_url, additional_headers=headers, max_size=None) as self.connection:
+                # A service that is starting has bound its port already, and answers once it is ready.
+                opening = connect(service.ws_url, additional_headers=headers, max_size=None, open_timeout=SILENCE)
+                async with opening as self.connection:
                     await self.connection.recv()
                     await self._follow(self.connection, turns)
             except TimeoutError as error:
