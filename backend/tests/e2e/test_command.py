@@ -436,6 +436,20 @@ def test_what_is_stored_can_be_checked(serve: Serve, tmp_path: Path):
     assert "promise 2: before message 4 a call has no result" in broken.stdout
     assert check("--data-dir", "nowhere").returncode == 2
 
+    with sqlite3.connect(tmp_path / "data" / "atelier.sqlite3") as connection:
+        connection.execute("UPDATE conversations SET head_message_id = NULL")
+    running = serve()
+    running.ready()
+    refused = check("--repair")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Another Atelier is running" in refused.stderr
+    running.stop()
+    repaired = check("--repair")
+    assert (repaired.returncode, repaired.stdout.splitlines()[-1]) == (0, "3 repairs made, 0 violations left.")
+    assert "repaired: the head is the last message of the active branch" in repaired.stdout
+    assert check("--repair").stdout == "0 repairs made, 0 violations left.\n"
+    assert check().returncode == 0
+
 
 def test_the_terminal_says_why_a_turn_failed_and_runs_it_again(serve: Serve, tmp_path: Path):
     service = serve(OPENAI_API_KEY="sk-test", OPENAI_BASE_URL="http://127.0.0.1:1", PROVIDER_RETRIES="0").ready()

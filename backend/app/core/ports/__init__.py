@@ -18,6 +18,7 @@ from app.core.ports.llm import (
 from app.core.ports.repositories import (
     Acceptance,
     Accepted,
+    Amendment,
     ConversationPage,
     IConversationRepository,
     IMessageRepository,
@@ -52,6 +53,7 @@ from app.core.ports.workshop import ISkillRepository, IWorkflowDocuments
 __all__ = [
     "Acceptance",
     "Accepted",
+    "Amendment",
     "ConversationPage",
     "Count",
     "EventsGone",

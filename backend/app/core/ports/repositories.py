@@ -1,6 +1,6 @@
 """What the application asks of a store. Every adapter passes the same contract tests."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -82,6 +82,29 @@ class Step:
     run: Run
     owner: str
     messages: Sequence[Message] = field(default_factory=tuple[Message, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class Amendment:
+    """What a repair changes in a conversation, all of it or nothing.
+
+    Attributes:
+        read: the conversation as the repair read it; where it has changed since, nothing is amended.
+        added: messages to store at the free places that their `seq` names.
+        parents: new parents of messages, by the messages' ids.
+        runs: runs whose status, error, end or outline is new.
+        places: new places in the queue, by the runs' ids; None takes a run out of the queue.
+    """
+
+    read: Conversation
+    head_message_id: str | None
+    message_count: int
+    last_seq: int
+    active_run_id: str | None
+    added: Sequence[Message] = field(default_factory=tuple[Message, ...])
+    parents: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    runs: Sequence[Run] = field(default_factory=tuple[Run, ...])
+    places: Mapping[str, int | None] = field(default_factory=dict[str, int | None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +201,10 @@ class IConversationRepository(Protocol):
         """At most `limit` conversations of all users, in order of their ids: `(id, user_id)` each."""
         ...
 
+    async def amend(self, amendment: Amendment) -> bool:
+        """Repair a conversation; False where it has changed since it was read, or is being answered."""
+        ...
+
     async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
         """Store a conversation with its messages at once, or nothing of it; a conversation id that is taken is replaced.
 
@@ -225,6 +252,10 @@ class IRunRepository(Protocol):
 
     async def of_conversation(self, conversation_id: str) -> Sequence[Run]:
         """All runs of a conversation, oldest first."""
+        ...
+
+    async def places(self, conversation_id: str) -> Mapping[str, int]:
+        """The places of the runs in a conversation's queue, by the runs' ids."""
         ...
 
     async def answering(self, conversation_id: str, message_ids: Sequence[str]) -> Sequence[RunState]:

@@ -4,21 +4,20 @@ The promises are those of docs/architecture.md, by their numbers. A conversation
 one: what is not ours is kept as it came, and repaired when a model is sent it.
 """
 
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from app.core.domain.conversation import Conversation, branch_to, clip_spans
+from app.core.domain.conversation import Conversation
 from app.core.domain.event import ENDS
-from app.core.domain.message import Message, MessageRole
-from app.core.domain.run import OutlineEntry, Run, RunStatus
+from app.core.domain.message import MessageRole
+from app.core.domain.run import OutlineEntry, RunStatus
 from app.core.ports import Store
 from app.core.services.repair import calls_of
+from app.core.services.stored import BLOCK, Stored, read_stored
 from app.core.services.turn import EPOCH
 
-BLOCK = 1_000
 _PIECES = {"token": "text", "reasoning": "reasoning"}
 
 
@@ -60,26 +59,19 @@ async def check(store: Store, conversation_id: str, user_id: str) -> list[Violat
 
 
 async def _check_once(store: Store, conversation: Conversation) -> list[Violation]:
-    conversation_id = conversation.id
-    runs = await store.runs.of_conversation(conversation_id)
-    messages: list[Message] = []
-    while block := await store.messages.all(
-        conversation_id, limit=BLOCK, after=(messages[-1].seq or 0) if messages else 0
-    ):
-        messages += block
-    found = _Findings(conversation, messages, runs)
-    return [Violation(conversation_id, promise, what) for promise, what in found.all()]
+    found = _Findings(await read_stored(store, conversation))
+    return [Violation(conversation.id, promise, what) for promise, what in found.all()]
 
 
 class _Findings:
     """The checks, one a promise."""
 
-    def __init__(self, conversation: Conversation, messages: Sequence[Message], runs: Sequence[Run]) -> None:
-        self._conversation = conversation
-        self._messages = messages
-        self._runs = runs
-        self._by_id = {message.id: message for message in messages}
-        self._seqs = [message.seq or 0 for message in messages]
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
+        self._conversation = stored.conversation
+        self._messages = stored.messages
+        self._runs = stored.runs
+        self._by_id = stored.by_id
 
     def all(self) -> Iterator[tuple[int, str]]:
         for promise, check in (
@@ -87,6 +79,7 @@ class _Findings:
             (2, self._calls_have_their_results),
             (3, self._messages_are_in_order),
             (3, self._at_most_one_run_is_on),
+            (3, self._runs_that_wait_have_a_place),
             (4, self._pieces_are_the_text),
             (5, self._events_have_no_gap),
         ):
@@ -108,7 +101,7 @@ class _Findings:
 
     def _calls_have_their_results(self) -> Iterator[str]:
         waits = any(run.status in (RunStatus.WAITING, RunStatus.RUNNING) for run in self._runs)
-        for branch in self._branches():
+        for branch in self._stored.branches:
             open_: set[str] = set()
             for message in branch:
                 if message.role is MessageRole.TOOL:
@@ -134,9 +127,9 @@ class _Findings:
             parent = self._by_id.get(message.parent_id or "")
             if message.parent_id is not None and (parent is None or (parent.seq or 0) >= (message.seq or 0)):
                 yield f"message {message.seq} has no parent before it"
-            if parent is not None and self._before(message.seq or 0) is not parent:
+            if parent is not None and not self._stored.has_right_parent(message):
                 yield f"the branch of message {message.seq} does not go through its parent"
-        active = self._between(clip_spans(self._conversation.spans))
+        active = self._stored.active_branch
         head = active[-1].id if active else None
         if head != self._conversation.head_message_id:
             yield "the active branch does not end in the head"
@@ -144,12 +137,20 @@ class _Findings:
             yield "a message stands behind the last place"
 
     def _at_most_one_run_is_on(self) -> Iterator[str]:
-        on = [run for run in self._runs if run.status in (RunStatus.RUNNING, RunStatus.WAITING)]
+        on = self._stored.begun
         if len(on) > 1:
             yield f"{len(on)} runs have begun and not ended"
         active = self._conversation.active_run_id
         if active != (on[0].id if on else None):
             yield f"the active run is {active}, and on is {on[0].id if on else None}"
+
+    def _runs_that_wait_have_a_place(self) -> Iterator[str]:
+        places = self._stored.places
+        for run in self._runs:
+            if run.id in places and run.status not in (RunStatus.QUEUED, RunStatus.CANCELLED):
+                yield f"run {run.id} has begun and still holds a place in the queue"
+            if run.status is RunStatus.QUEUED and run.id not in places and run.id != self._conversation.active_run_id:
+                yield f"run {run.id} waits for its turn and has no place in the queue"
 
     def _pieces_are_the_text(self) -> Iterator[str]:
         for run in self._runs:
@@ -179,27 +180,6 @@ class _Findings:
                 yield f"run {run.id} has ended without saying so"
             if not run.status.ended and last in ENDS:
                 yield f"run {run.id} has told its end and goes on"
-
-    def _branches(self) -> Iterator[list[Message]]:
-        """Every branch of the tree, from the first message to a leaf."""
-        parents = {message.parent_id for message in self._messages}
-        for message in self._messages:
-            if message.id not in parents:
-                yield self._path(message.seq or 0)
-
-    def _before(self, seq: int) -> Message | None:
-        """The message before number `seq` on its branch."""
-        for first, last in reversed(branch_to(self._conversation.forks, seq)):
-            place = bisect_right(self._seqs, min(last, seq - 1)) - 1
-            if place >= 0 and self._seqs[place] >= first:
-                return self._messages[place]
-        return None
-
-    def _path(self, seq: int) -> list[Message]:
-        return self._between(branch_to(self._conversation.forks, seq))
-
-    def _between(self, spans: Sequence[tuple[int, int]]) -> list[Message]:
-        return [m for m in self._messages if any(first <= (m.seq or 0) <= last for first, last in spans)]
 
 
 def _told(outline: Sequence[OutlineEntry]) -> dict[tuple[str, str], int]:

@@ -277,11 +277,14 @@ def rotate_token(data_dir: DataDir = None) -> None:
 @app.command()
 def check(
     data_dir: Annotated[Path | None, typer.Option(help="The data folder to check. [DATA_DIR, ./data]")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Rebuild what follows from the stored messages, while no service runs.")
+    ] = False,
 ) -> None:
     """Check that what is stored keeps every promise of the service."""
     from app.adapters.inbound.cli.check import run
 
-    raise typer.Exit(run(data_dir))
+    raise typer.Exit(run(data_dir, repair=repair))
 
 
 @app.command()

@@ -4,7 +4,7 @@ Every method does its work without awaiting, so each is a transaction of its own
 nobody can change what is stored by changing an object.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ from app.core.domain.run import OnBusy, Run, RunState, RunStatus
 from app.core.domain.search import words_in, words_to_search
 from app.core.domain.skill import Skill
 from app.core.domain.time import utc_now
-from app.core.ports import Acceptance, Accepted, ConversationPage, Lease, Place, Session, Step, UsageRow
+from app.core.ports import Acceptance, Accepted, Amendment, ConversationPage, Lease, Place, Session, Step, UsageRow
 
 
 @dataclass(slots=True)
@@ -60,7 +60,8 @@ class _Record:
         self.seqs[message.id] = seq
 
     def between(self, first: int, last: int) -> list[Message]:
-        seqs = range(first, min(last, self.conversation.last_seq) + 1)
+        newest = next(reversed(self.messages), 0)
+        seqs = range(first, min(last, newest) + 1)
         return [self.messages[seq].model_copy(deep=True) for seq in seqs if seq in self.messages]
 
 
@@ -170,6 +171,28 @@ class _Conversations:
         found = sorted((key, record.conversation.user_id) for key, record in self._store.records.items() if key > after)
         return found[:limit]
 
+    async def amend(self, amendment: Amendment) -> bool:
+        record = self._store.record(amendment.read.id)
+        if record is None or record.conversation != amendment.read:
+            return False
+        for message in amendment.added:
+            record.put(message)
+        record.messages = dict(sorted(record.messages.items()))
+        for message_id, parent_id in amendment.parents.items():
+            record.messages[record.seqs[message_id]].parent_id = parent_id
+        for run in amendment.runs:
+            self._store.all_runs[run.id] = run.model_copy(deep=True)
+        kept = [entry for entry in record.queue if entry[2] not in amendment.places]
+        runs = self._store.all_runs
+        placed = [(place, runs[key].created_at, key) for key, place in amendment.places.items() if place is not None]
+        record.queue = kept + placed
+        conversation = record.conversation
+        conversation.head_message_id = amendment.head_message_id
+        conversation.message_count, conversation.last_seq = amendment.message_count, amendment.last_seq
+        if amendment.active_run_id is None:
+            conversation.active_run_id, record.lease = None, None
+        return True
+
     async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
         taken = conversation.id in self._store.records
         kept = conversation.model_copy(update={"id": new_id()} if taken else None, deep=True)
@@ -218,7 +241,7 @@ class _Messages:
 
     async def all(self, conversation_id: str, *, limit: int, after: int = 0) -> list[Message]:
         record = self._store.record(conversation_id)
-        return [] if record is None else record.between(after + 1, record.conversation.last_seq)[:limit]
+        return [] if record is None else record.between(after + 1, 2**62)[:limit]
 
 
 class _Runs:
@@ -326,6 +349,10 @@ class _Runs:
     async def of_conversation(self, conversation_id: str) -> Sequence[Run]:
         runs = [run for run in self._store.all_runs.values() if run.conversation_id == conversation_id]
         return [run.model_copy(deep=True) for run in sorted(runs, key=lambda run: (run.created_at, run.id))]
+
+    async def places(self, conversation_id: str) -> Mapping[str, int]:
+        record = self._store.record(conversation_id)
+        return {} if record is None else {run_id: place for place, _, run_id in record.queue}
 
     async def answering(self, conversation_id: str, message_ids: Sequence[str]) -> Sequence[RunState]:
         runs = await self.of_conversation(conversation_id)

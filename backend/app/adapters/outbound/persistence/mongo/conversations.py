@@ -8,6 +8,7 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from app.adapters.outbound.persistence.mongo.amendments import amend
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
     LAST_PLACE,
@@ -26,7 +27,7 @@ from app.core.domain.errors import ConversationBusy, NotFound
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message
 from app.core.domain.search import words_to_search
-from app.core.ports import ConversationPage, Place
+from app.core.ports import Amendment, ConversationPage, Place
 
 _SETTABLE = ("title", "model", "system_prompt", "archived", "pinned", "tool_approval", "model_options", "summary")
 _BLOCK = 1_000
@@ -123,6 +124,10 @@ class MongoConversations:
         rows = self._collections.conversations.find({"_id": {"$gt": after}}, {"user_id": 1})
         found = await rows.sort("_id", ASCENDING).limit(limit).to_list(limit)
         return [(document["_id"], document["user_id"]) for document in found]
+
+    @guarded
+    async def amend(self, amendment: Amendment) -> bool:
+        return await amend(self._collections, amendment)
 
     @guarded
     async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:

@@ -11,7 +11,7 @@ are fenced by their places: whoever takes over voids the places that hold no mes
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -171,6 +171,12 @@ class MongoRuns:
         rows = self._collections.runs.find({"conversation_id": conversation_id})
         runs = [to_run(document) for document in await rows.to_list(None)]
         return sorted(runs, key=lambda run: (run.created_at, run.id))
+
+    @guarded
+    async def places(self, conversation_id: str) -> Mapping[str, int]:
+        wanted = {"conversation_id": conversation_id, "place_in_queue": {"$gte": 0}}
+        rows = await self._collections.runs.find(wanted, {"place_in_queue": 1}).to_list(None)
+        return {document["_id"]: document["place_in_queue"] for document in rows}
 
     @guarded
     async def answering(self, conversation_id: str, message_ids: Sequence[str]) -> Sequence[RunState]:

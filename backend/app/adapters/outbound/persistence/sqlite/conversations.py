@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.adapters.outbound.persistence.rows import decode_cursor, dump, encode_cursor
+from app.adapters.outbound.persistence.sqlite.amendments import amend
 from app.adapters.outbound.persistence.sqlite.database import Database
 from app.adapters.outbound.persistence.sqlite.messages import insert_message
 from app.adapters.outbound.persistence.sqlite.rows import SEQ_BITS, to_conversation
@@ -14,7 +15,7 @@ from app.core.domain.ids import new_id
 from app.core.domain.message import Message
 from app.core.domain.search import words_to_search
 from app.core.domain.time import to_micros, utc_now
-from app.core.ports import ConversationPage, Place
+from app.core.ports import Amendment, ConversationPage, Place
 
 _INSERT = """
     INSERT INTO conversations
@@ -110,6 +111,9 @@ class SqliteConversations:
         query = "SELECT id, user_id FROM conversations WHERE id > ? ORDER BY id LIMIT ?"
         rows = await self._database.read(lambda connection: connection.execute(query, (after, limit)).fetchall())
         return [(row["id"], row["user_id"]) for row in rows]
+
+    async def amend(self, amendment: Amendment) -> bool:
+        return await self._database.write(lambda connection: amend(connection, amendment))
 
     async def restore(self, conversation: Conversation, messages: Sequence[Message]) -> Conversation:
         def job(connection: sqlite3.Connection) -> Conversation:

@@ -1,7 +1,7 @@
 """Runs in SQLite: acceptance, steps, queues and leases, each in one transaction."""
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from app.adapters.outbound.persistence.conflicts import check_same, in_several_conversations, without_a_run
@@ -62,6 +62,15 @@ class SqliteRuns:
         values = (conversation_id,)
         rows = await self._database.read(lambda connection: connection.execute(query, values).fetchall())
         return [to_run(row, conversation_id) for row in rows]
+
+    async def places(self, conversation_id: str) -> Mapping[str, int]:
+        query = (
+            "SELECT runs.id, place_in_queue FROM runs JOIN conversations ON conversations.number = conversation"
+            " WHERE conversations.id = ? AND place_in_queue IS NOT NULL"
+        )
+        values = (conversation_id,)
+        rows = await self._database.read(lambda connection: connection.execute(query, values).fetchall())
+        return {row["id"]: row["place_in_queue"] for row in rows}
 
     async def answering(self, conversation_id: str, message_ids: Sequence[str]) -> Sequence[RunState]:
         wanted = ", ".join("?" * len(message_ids))
