@@ -10,6 +10,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from app.core.domain.tool import Approval
 from app.core.ports import IModelCatalog, ITurnRecorder, Preview, Turn
 from app.langgraph.context import MAX_TOOL_ROUNDS, TurnContext
+from app.langgraph.fit import fit_results
 from app.langgraph.graphs.chat_graph import chat_graph, run_config
 from app.langgraph.messages import to_langchain
 from app.langgraph.tools.client_tools import with_client_tools
@@ -37,7 +38,7 @@ class LangGraphAgent:
 
     async def preview(self, turn: Turn) -> Preview:
         """What the first call of `turn` would send, in OpenAI's form."""
-        messages: Any = convert_to_openai_messages([to_langchain(message) for message in turn.history])
+        messages: Any = convert_to_openai_messages(fit_results(list(map(to_langchain, turn.history)), turn.budget))
         return Preview(messages, [convert_to_openai_tool(tool) for tool in self._tools_of(turn)[1]])
 
     def _tools_of(self, turn: Turn) -> tuple[dict[str, BaseTool], list[BaseTool]]:
@@ -61,6 +62,7 @@ class LangGraphAgent:
             approvals=turn.approvals,
             policy=turn.policy,
             max_tool_rounds=self._max_tool_rounds,
+            budget=turn.budget,
         )
         state = {
             "messages": [to_langchain(message) for message in turn.history],

@@ -27,6 +27,7 @@ class TurnContext:
         approvals: what the user said to calls, by their ids.
         policy: which tools need approval.
         max_tool_rounds: how often the model may ask for tools before the turn is ended.
+        budget: tokens that the model may be sent; None where nothing is shortened.
     """
 
     llm_provider: ILLMProvider
@@ -38,6 +39,7 @@ class TurnContext:
     approvals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
     max_tool_rounds: int = MAX_TOOL_ROUNDS
+    budget: int | None = None
 
     def traits(self, name: str) -> CallTraits:
         """Where a call of the tool `name` runs, and whether it needs approval."""

@@ -44,6 +44,7 @@ class Turn:
         policy: which tools need approval.
         has_skills: whether the user keeps skills.
         options: how the model is to answer, in the words of OpenAI's chat completions.
+        budget: tokens that the model may be sent; tool results are shortened to fit. None where nothing is shortened.
     """
 
     run_id: str
@@ -56,6 +57,7 @@ class Turn:
     policy: ApprovalPolicy = field(default_factory=lambda: ApprovalPolicy({}, {}))
     has_skills: bool = False
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,12 @@ IMAGE_TOKENS = 1_000
 ANSWER_TOKENS = 8_192
 """Room that is left for an answer."""
 
+RESULT_SHARE = 4
+"""A model is sent at most this part of its budget of one tool result: a quarter."""
+
+MIN_RESULT_TOKENS = 200
+"""What is left of a tool result where many of them are too much together."""
+
 
 def context_budget(limit: int, facts: ModelFacts) -> int:
     """How many tokens of a conversation a model is sent: `limit`, or what the model takes less its answer."""
@@ -53,6 +59,40 @@ def text_tokens(text: str) -> int:
     return -(-size // BYTES_PER_TOKEN)
 
 
+def result_limit(budget: int) -> int:
+    """How many tokens of one tool result a model is sent."""
+    return max(budget // RESULT_SHARE, MIN_RESULT_TOKENS)
+
+
+def result_allowances(results: Sequence[int], others: int, budget: int) -> list[int]:
+    """How many tokens of each tool result fit beside `others`: where they do not, the oldest give way first."""
+    limit = result_limit(budget)
+    allowed = [min(size, limit) for size in results]
+    excess = others + sum(allowed) - budget
+    for index, size in enumerate(allowed):
+        if excess <= 0:
+            break
+        cut = max(0, min(excess, size - MIN_RESULT_TOKENS))
+        allowed[index] -= cut
+        excess -= cut
+    return allowed
+
+
+def shortened(text: str, tokens: int) -> str:
+    """The beginning and the end of a text that has more than `tokens`, with a note between them."""
+    if text_tokens(text) <= tokens:
+        return text
+    share = tokens / text_tokens(text)
+    kept = max(0, int(len(text) * share) - _NOTE_LENGTH)
+    head, tail = kept - kept // 4, kept // 4
+    left_out = len(text) - head - tail
+    note = f"[… {left_out:,} characters of this result are left out here, because it is too long for the context …]"
+    return f"{text[:head]}\n{note}\n{text[len(text) - tail :]}"
+
+
+_NOTE_LENGTH = 120
+
+
 async def load_context(
     messages: IMessageRepository,
     conversation: Conversation,
@@ -71,14 +111,16 @@ async def load_context(
         messages: where the history is read from.
         conversation: whose active branch it is.
         prompt: the system prompt, whole.
-        budget: tokens for all of it, as `estimate_tokens` counts.
+        budget: tokens for all of it, as `estimate_tokens` counts. A tool result counts as at most `result_limit`: it
+            is here whole, and shortened where it is sent.
         newest: the last message of the branch, where the caller has it at hand.
     """
     head = [Message(conversation_id=conversation.id, role=MessageRole.SYSTEM, content=prompt)] if prompt else []
     room = budget - sum(estimate_tokens(message) for message in head)
 
+    limit = result_limit(budget)
     window = [newest] if newest is not None else []  # newest first
-    room -= sum(estimate_tokens(message) for message in window)
+    room -= sum(_sent_tokens(message, limit) for message in window)
     before = newest.seq if newest is not None else None
     told = summarised(conversation)
     while before != 1:
@@ -86,7 +128,7 @@ async def load_context(
         for message in reversed(block):
             if (message.seq or 0) <= told:
                 return head + repair(reversed(window), keep_open=True)
-            room -= estimate_tokens(message)
+            room -= _sent_tokens(message, limit)
             if room < 0 and _has_user(window):
                 return head + _cut(window)
             window.append(message)
@@ -94,6 +136,11 @@ async def load_context(
             break
         before = block[0].seq
     return head + repair(reversed(window), keep_open=True)
+
+
+def _sent_tokens(message: Message, limit: int) -> int:
+    tokens = estimate_tokens(message)
+    return min(tokens, limit) if message.role is MessageRole.TOOL else tokens
 
 
 def summarised(conversation: Conversation) -> int:

@@ -55,6 +55,7 @@ class ContextView:
             client_tools=client_tools,
             policy=self._limits.policy(conversation.tool_approval, client_tools),
             has_skills=await self._prompts.has_skills(user),
+            budget=budget,
         )
         preview = await self._agent.preview(turn)
         said = [message for message in history if message.role is not MessageRole.SYSTEM or message.seq is not None]

@@ -344,6 +344,7 @@ class RunDriver:
             policy=driven.policy,
             has_skills=has_skills,
             options=driven.options,
+            budget=context_budget(self._limits.context_tokens, self._catalog.facts(run.model)),
         )
 
     async def _apply_first(self, driven: Driven) -> None:

@@ -9,6 +9,7 @@ from app.core.domain.errors import ToolLoopLimit, describe
 from app.core.domain.text import MAX_DEPTH, load_json
 from app.core.ports import ILLMProvider, ITurnRecorder
 from app.langgraph.context import TurnContext
+from app.langgraph.fit import fit_results
 from app.langgraph.messages import to_domain
 from app.langgraph.state import ConversationState
 
@@ -32,7 +33,8 @@ async def stream_llm(state: ConversationState, context: TurnContext, recorder: I
         AtelierError: the model could not be asked.
     """
     answer_id = recorder.begin_answer()
-    answer: AIMessage = await context.llm_provider.stream(state["messages"], recorder)
+    given = fit_results(state["messages"], context.budget)
+    answer: AIMessage = await context.llm_provider.stream(given, recorder)
     answer.id = answer_id
     malformed = _answers_to_malformed_calls(answer)
     if answer.tool_calls or malformed:
