@@ -13,7 +13,7 @@ from playwright.async_api import FilePayload, Page, expect
 from app.settings import CustomProvider
 from tests.comfyui.fake import PNG, FakeComfyUI
 from tests.integration.conftest import TOKEN, Start
-from tests.page.conftest import PHONE, Open, Watch, say
+from tests.page.conftest import DESKTOP, PHONE, Open, Watch, say
 from tests.upstream import Answer, Upstream, paused
 
 
@@ -44,6 +44,45 @@ async def test_an_answer_streams_and_a_reload_in_the_middle_goes_on(start: Start
     await expect(answers(page)).to_contain_text("The first half, and the second.")
     await expect(answers(page)).to_have_count(1)
     await expect(page.get_by_text("10 in · 5 out")).to_be_visible()
+
+
+async def test_one_sign_says_that_the_answer_is_on_its_way(start: Start, upstream: Upstream, open_page: Open):
+    async def waits(answer: Answer) -> None:
+        await gate.wait()
+        await answer.say("Here.")
+
+    gate = asyncio.Event()
+    service = await start()
+    upstream.script(waits)
+    page = await open_page(service)
+    await say(page, "Go on")
+    await expect(page.locator(".dots")).to_have_count(1)
+    await page.reload()
+    await expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    await expect(page.locator(".dots")).to_have_count(1)
+    gate.set()
+    await expect(answers(page)).to_contain_text("Here.")
+    await expect(page.locator(".dots")).to_have_count(0)
+
+
+async def test_notices_leave_the_foot_of_the_list_and_the_input_free(start: Start, open_page: Open):
+    service = await start()
+    for size in (DESKTOP, PHONE):
+        page = await open_page(service, viewport=size)
+        await say(page, "/rename Too early")
+        notice = await page.get_by_text("There is nothing in this conversation yet.").locator("..").bounding_box()
+        place = await page.locator(".composer").bounding_box()
+        assert notice
+        assert place
+        assert notice["y"] + notice["height"] < place["y"]
+
+
+async def test_only_with_comfyui_are_there_workflows(start: Start, upstream: Upstream, open_page: Open):
+    page = await open_page(await start())
+    await say(page, "hello")
+    await expect(answers(page)).to_contain_text("You said: hello")
+    await expect(page.get_by_role("button", name="Context")).to_be_visible()
+    await expect(page.get_by_role("button", name="Workflow")).to_be_hidden()
 
 
 async def test_stop_keeps_what_there_is(start: Start, upstream: Upstream, open_page: Open):
@@ -412,8 +451,9 @@ async def test_conversations_are_found_renamed_pinned_archived_and_deleted(start
     await choose("about boats", "Archive")
     await expect(links).to_have_count(1)
     await page.get_by_role("button", name="Archive", exact=True).click()
+    await expect(page.get_by_role("heading", name="Archived conversations")).to_be_visible()
     await choose("about boats", "Restore")
-    await page.get_by_role("button", name="Archive", exact=True).click()
+    await page.get_by_role("button", name="Back").click()
     await expect(links).to_have_count(2)
     await choose("about boats", "Delete")
     await expect(links).to_have_count(1)

@@ -51,6 +51,7 @@ export function App() {
   const [models, setModels] = useState<Models | null>(null);
   const [showsList, setShowsList] = useState(false);
   const [dialog, setDialog] = useState<"help" | "skills" | "workflow" | "context" | "providers" | null>(null);
+  const [hasWorkflows, setHasWorkflows] = useState(false);
   const [skills, setSkills] = useState<Skill[]>([]);
   const [idea, setIdea] = useState<{ text: string; id: string } | null>(null);
   const menuButton = useRef<HTMLButtonElement>(null);
@@ -83,6 +84,7 @@ export function App() {
 
   useEffect(() => {
     api.models().then(setModels, complain);
+    api.me().then((me) => setHasWorkflows(me.features.workflows), complain);
     api.skills().then((page) => setSkills(page.items), complain);
     list.refresh();
   }, [connection.returns, list.refresh]);
@@ -196,9 +198,11 @@ export function App() {
           <h2>{title ?? "New conversation"}</h2>
           {opened !== null && (
             <>
-              <button className="quiet" aria-label="Workflow" onClick={() => setDialog("workflow")}>
-                <Workflow size={16} /> <span>Workflow</span>
-              </button>
+              {hasWorkflows && (
+                <button className="quiet" aria-label="Workflow" onClick={() => setDialog("workflow")}>
+                  <Workflow size={16} /> <span>Workflow</span>
+                </button>
+              )}
               <button className="quiet" aria-label="Context" onClick={() => setDialog("context")}>
                 <Gauge size={16} /> <span>Context</span>
               </button>

@@ -215,6 +215,12 @@ export interface Skill {
   built_in: boolean;
 }
 
+export interface Me {
+  id: string;
+  name: string;
+  features: { workflows: boolean };
+}
+
 export interface ContextPart {
   name: string;
   tokens: number;
@@ -292,5 +298,6 @@ export const api = {
     json<Provider>(`${providerAt(provider)}/key`, "PUT", { key, keep }),
   testKey: (provider: string) => json<Provider>(`${providerAt(provider)}/test`, "POST"),
   removeKey: (provider: string) => json<Provider>(`${providerAt(provider)}/key`, "DELETE"),
+  me: () => json<Me>("/api/auth/me"),
   alive: async () => (await request("/api/health/live")).ok,
 };

@@ -130,7 +130,8 @@ export function Thread({ empty }: { empty: ReactNode }) {
               ))}
             </Virtualizer>
           )}
-          {chat.status === "submitted" && (
+          {/* Behind a message of the user, an empty answer shows the same. */}
+          {chat.status === "submitted" && chat.messages.at(-1)?.role === "assistant" && (
             <div className="message assistant pending" aria-label="The answer is on its way">
               <span className="dots" aria-hidden="true">
                 <i />

@@ -7,6 +7,8 @@ interface Props {
   /** The providers to choose from: one, or several. */
   providers: Provider[];
   onStored: (provider: Provider) => void;
+  /** Whether the key can be entered at once. */
+  isFocused?: boolean;
   /** A second button, beside the one that stores the key. */
   children?: ReactNode;
 }
@@ -17,7 +19,7 @@ interface Problem {
   isUnchecked: boolean;
 }
 
-export function KeyForm({ providers, onStored, children }: Props) {
+export function KeyForm({ providers, onStored, isFocused = false, children }: Props) {
   const [chosen, setChosen] = useState(providers[0]?.id ?? "");
   const [key, setKey] = useState("");
   const [problem, setProblem] = useState<Problem | null>(null);
@@ -71,6 +73,7 @@ export function KeyForm({ providers, onStored, children }: Props) {
         Key
         <input
           type="password"
+          autoFocus={isFocused}
           autoComplete="off"
           required
           maxLength={1000}

@@ -103,6 +103,7 @@ function Entry({ provider, onChange }: { provider: Provider; onChange: () => Pro
       {isEntering && (
         <KeyForm
           providers={[provider]}
+          isFocused
           onStored={(stored) => {
             setIsEntering(false);
             setResult(

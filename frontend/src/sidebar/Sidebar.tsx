@@ -2,6 +2,7 @@
 import {
   Archive,
   ArchiveRestore,
+  ArrowLeft,
   BookOpen,
   Download,
   MoreHorizontal,
@@ -55,6 +56,14 @@ export function Sidebar({ list, current, onOpen, onNew, onSkills }: Props) {
         />
       </label>
       <div className="list" aria-busy={list.isLoading}>
+        {list.showsArchived && (
+          <div className="archive">
+            <h2>Archived conversations</h2>
+            <button className="quiet" onClick={() => list.showArchived(false)}>
+              <ArrowLeft size={15} /> Back
+            </button>
+          </div>
+        )}
         {pinned.length > 0 && <h2>Pinned</h2>}
         <ul>{pinned.map(item)}</ul>
         {pinned.length > 0 && others.length > 0 && <h2>All</h2>}

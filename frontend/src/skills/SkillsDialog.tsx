@@ -46,18 +46,22 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
             {skills.map((skill) => (
               <li key={skill.slug}>
                 <button className="quiet" aria-pressed={edited?.slug === skill.slug} onClick={() => setEdited(skill)}>
-                  <span>{skill.name}</span>
-                  {skill.built_in && <small>built in</small>}
+                  <span>
+                    {skill.name} {skill.built_in && <small>built in</small>}
+                  </span>
+                  <small>{skill.description}</small>
                 </button>
               </li>
             ))}
           </ul>
-          <button onClick={() => setEdited(EMPTY)}>
-            <Plus size={15} /> New skill
-          </button>{" "}
-          <button onClick={() => file.current?.click()}>
-            <Upload size={15} /> From a file
-          </button>
+          <div className="buttons">
+            <button onClick={() => setEdited(EMPTY)}>
+              <Plus size={15} /> New skill
+            </button>
+            <button onClick={() => file.current?.click()}>
+              <Upload size={15} /> From a file
+            </button>
+          </div>
           <input
             ref={file}
             type="file"
@@ -71,6 +75,7 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
             }}
           />
         </div>
+        {!edited && <p className="note">Choose a skill to read it, or write a new one.</p>}
         {edited && (
           <form
             key={edited.slug}

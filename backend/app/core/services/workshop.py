@@ -53,11 +53,15 @@ class Workshop:
     Args:
         environment: the ComfyUI whose node types documents are checked against; None where none is configured.
         tools: runs workflows.
+
+    Attributes:
+        is_available: whether there is a ComfyUI to build workflows for.
     """
 
     def __init__(self, documents: IWorkflowDocuments, environment: IEnvironment | None, tools: ToolService) -> None:
         self._documents = documents
         self._environment = environment
+        self.is_available = environment is not None
         self._tools = tools
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 

@@ -95,9 +95,10 @@ async def logout(request: Request, atelier: Atelier) -> Response:
 
 @router.get("/api/auth/me", summary="Who I am")
 async def me(request: Request) -> Response:
-    """The user of the credential."""
+    """The user of the credential, and what the service has for them: `workflows`, where a ComfyUI is configured."""
     user: User = request.state.user
-    return Json({"id": user.id, "name": user.name})
+    services: Services = request.app.state.services
+    return Json({"id": user.id, "name": user.name, "features": {"workflows": services.graphs.is_available}})
 
 
 def _form_token(body: bytes) -> str:
