@@ -51,6 +51,7 @@ class CallInProgress:
     """The call that a tool is being run for.
 
     Attributes:
+        message_id: the assistant message that calls.
         messages: the conversation so far, as LangChain messages.
         recorder: takes how far the tool is; None where the graph is used without the service.
     """
@@ -60,6 +61,12 @@ class CallInProgress:
     user_id: str
     messages: Sequence[AnyMessage]
     recorder: ITurnRecorder | None
+    message_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Names the call in its conversation. The provider's id alone does not: some number the calls of each answer."""
+        return f"{self.message_id}/{self.id}"
 
 
 current_call: ContextVar[CallInProgress | None] = ContextVar("current_call", default=None)

@@ -91,6 +91,20 @@ async def test_a_job_goes_on_after_a_restart_and_is_not_begun_twice(
     assert (len(comfyui.prompts), len(comfyui.executed)) == (1, 1)
 
 
+async def test_a_call_of_another_answer_is_another_job(service: Service, comfyui: FakeComfyUI, upstream: Upstream):
+    for _ in range(3):
+        upstream.calls(CALL)
+        upstream.says("Here it is.")
+    async with service.socket() as socket:
+        frames = await socket.ask(ASKED)
+        conversation_id = frames[0]["conversation_id"]
+        await socket.ask("Another one", conversation_id=conversation_id)
+        *_, answer = await service.history(conversation_id)
+        await socket.send(type="regenerate", conversation_id=conversation_id, message_id=answer["id"])
+        await socket.until("complete")
+    assert (len(comfyui.prompts), len(set(comfyui.executed))) == (3, 3)
+
+
 async def test_what_fails_is_told_to_the_model(service: Service, comfyui: FakeComfyUI, upstream: Upstream):
     comfyui.fail_at = ("VAEDecode", "out of memory")
     upstream.calls(CALL)

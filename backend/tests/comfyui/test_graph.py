@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from app.core.domain.declared_tools import AddNode
 from app.core.domain.graph import WorkflowDocument
 from app.core.services.canvas import from_canvas
 from app.core.services.graph_editor import GraphEditor, GraphError
@@ -15,7 +16,7 @@ from tests.client import Service
 from tests.comfyui.fake import OBJECT_INFO, FakeComfyUI
 from tests.integration.conftest import Start
 from tests.providers.test_completions import command
-from tests.upstream import Answer, Upstream
+from tests.upstream import Upstream
 
 ROOT = Path(__file__).parents[3]
 NODES = (
@@ -198,16 +199,25 @@ async def test_with_a_canvas_the_tools_run_there(service: Service, upstream: Ups
     assert "The user's ComfyUI is connected" in upstream.requests[0]["messages"][0]["content"]
 
 
-async def test_a_call_that_is_repeated_changes_nothing(service: Service, upstream: Upstream):
-    async def twice(answer: Answer) -> None:
-        await answer.call(("same", "addNode", '{"nodeType": "KSampler"}'))
+async def test_a_call_that_is_repeated_changes_nothing(service: Service):
+    async with service.http() as http:
+        made = (await http.post("/api/conversations", json={})).json()
+    call = service.app.state.services.graphs.call
+    answers = [
+        (await call("local", made["id"], AddNode(nodeType="KSampler"), call_id=call_id)).text
+        for call_id in ("answer/call_0", "answer/call_0", "another/call_0")
+    ]
+    assert answers[0] == answers[1] != answers[2]
+    assert len((await service.get(f"/api/conversations/{made['id']}/workflow"))["nodes"]) == 2
 
-    upstream.script(twice, twice)
+
+async def test_two_answers_may_use_the_same_ids_for_their_calls(service: Service, upstream: Upstream):
+    for _ in range(2):
+        upstream.calls(("call_0", "addNode", '{"nodeType": "KSampler"}'))
     async with service.socket() as socket:
-        frames = await socket.ask("Add one")
-    answers = [frame["content"] for frame in frames if frame["type"] == "tool_result"]
-    assert len(answers) == 2
-    assert answers[0] == answers[1]
+        frames = await socket.ask("Add two")
+    conversation_id = frames[0]["conversation_id"]
+    assert len((await service.get(f"/api/conversations/{conversation_id}/workflow"))["nodes"]) == 2
 
 
 # --- the editor itself

@@ -307,3 +307,25 @@ async def test_what_clients_were_told_of_a_call_counts_after_a_change_of_policy(
         await socket.until("tool_approved")
         await socket.send(type="tool_result", result="drawn", **answer)
         await socket.until("complete")
+
+
+async def test_an_approval_counts_for_one_call_of_an_id(start: Start, upstream: Upstream):
+    service = await start(tool_approval={"add": "ask"})
+    upstream.calls(ADD)
+    upstream.calls(("call_1", "add", '{"a": 2, "b": 2}'))
+    upstream.says("Done.")
+    async with service.socket() as socket:
+        await socket.send(type="message", content="Go")
+        first = await socket.until("tool_call")
+        approval = {"type": "tool_approval", "run_id": first["run_id"], "approved": True}
+        await socket.send(**approval, tool_call_id=first["tool_call_id"])
+        second = await socket.until("tool_call")
+        assert second["needs_approval"] is True
+        await until_waiting(service, first["run_id"])
+        assert second["tool_call_id"] != first["tool_call_id"]
+        await socket.send(**approval, tool_call_id=second["tool_call_id"])
+        await socket.until("complete")
+    history = await service.history(first["conversation_id"])
+    assert [m["content"] for m in history if m["role"] == "tool"] == ["2", "4"]
+    called = [call["id"] for m in history for call in m["metadata"].get("tool_calls", [])]
+    assert called == [m["metadata"]["tool_call_id"] for m in history if m["role"] == "tool"]

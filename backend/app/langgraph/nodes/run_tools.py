@@ -112,6 +112,7 @@ async def _in_call(
         user_id=state["user_id"],
         messages=state["messages"],
         recorder=context.recorder,
+        message_id=next((m.id for m in reversed(state["messages"]) if isinstance(m, AIMessage)), None),
     )
     token = current_call.set(call)
     try:

@@ -24,7 +24,7 @@ def graph_tools(workshop: Workshop, keep_preview: KeepPreview) -> list[BaseTool]
             call.conversation_id,
             parameters,
             lambda progress: tell_progress(call, progress, keep_preview),
-            call_id=call.id,
+            call_id=call.key,
         )
         return told(answer.invocation) if answer.invocation is not None else (answer.text, None)
 

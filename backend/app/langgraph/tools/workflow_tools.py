@@ -62,7 +62,7 @@ class WorkflowToolSource:
                 tool.name,
                 arguments,
                 lambda progress: tell_progress(call, progress, self._keep_preview),
-                call_key=f"{call.conversation_id}/{call.id}",
+                call_key=f"{call.conversation_id}/{call.key}",
                 uploads=uploads,
             )
         except AtelierError as error:

@@ -7,9 +7,18 @@ it (signatures, reasoning) lies in `additional_kwargs`, and is sent to that prov
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    InvalidToolCall,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+)
 
 from app.adapters.outbound.llm_providers.dialect import CallIds, Renaming, fit_name
+from app.core.domain.ids import new_id
 
 BLOCKS = "blocks"
 """Where the parts of an answer are kept whose provider wants them back as they were, in their order.
@@ -83,6 +92,32 @@ def _answer(message: AIMessage, renaming: Renaming) -> AIMessage | None:
     additional = _renamed(message.additional_kwargs, dict(zip(old, new, strict=True)))
     changes = {"content": content, "tool_calls": renamed, "invalid_tool_calls": [], "additional_kwargs": additional}
     return message.model_copy(update=changes)
+
+
+def with_unused_ids(answer: Any, messages: Sequence[BaseMessage]) -> Any:
+    """`answer`, or a copy of it with new ids for calls whose ids `messages` have used before.
+
+    Some providers number the calls of each answer from 0. Approvals, results and jobs are found by a call's id, so those
+    of an earlier call would count for a later one.
+    """
+    if not isinstance(answer, AIMessage):
+        return answer
+    used = {call["id"] for message in messages if isinstance(message, AIMessage) for call in _calls_of(message)}
+    names = {call["id"]: f"call_{new_id()}" for call in _calls_of(answer) if call["id"] and call["id"] in used}
+    if not names:
+        return answer
+    changes = {
+        "tool_calls": [{**call, "id": names.get(call["id"] or "", call["id"])} for call in answer.tool_calls],
+        "invalid_tool_calls": [
+            {**call, "id": names.get(call["id"] or "", call["id"])} for call in answer.invalid_tool_calls
+        ],
+        "additional_kwargs": _renamed(answer.additional_kwargs, names),
+    }
+    return answer.model_copy(update=changes)
+
+
+def _calls_of(message: AIMessage) -> Sequence[ToolCall | InvalidToolCall]:
+    return [*message.tool_calls, *message.invalid_tool_calls]
 
 
 def _renamed(additional: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class ResilientProvider:
 
     async def _ask(self, model: str, provider: ILLMProvider, messages: Sequence[Any], sink: IAnswerSink) -> Any:
         try:
-            return await provider.stream(messages, sink)
+            return await _answer(provider, messages, sink)
         except _PASSED_ON as error:
             if not self._retries or not _may_pass(error):
                 raise
@@ -96,12 +96,19 @@ class ResilientProvider:
                 raise failed
             logger.info("asking %s again", model)
             sink.restart(model)
-            return await provider.stream(messages, sink)
+            return await _answer(provider, messages, sink)
 
         again = AsyncRetrying(
             retry=retry_if_exception(_may_pass), wait=_wait, stop=stop_after_attempt(1 + self._retries), reraise=True
         )
         return await again(ask_again)
+
+
+async def _answer(provider: ILLMProvider, messages: Sequence[Any], sink: IAnswerSink) -> Any:
+    """Ask once; the ids of the answer's calls are new in the conversation."""
+    from app.adapters.outbound.llm_providers.history import with_unused_ids  # with LangChain, which loads slowly
+
+    return with_unused_ids(await provider.stream(messages, sink), messages)
 
 
 def _may_pass(error: BaseException) -> bool:
