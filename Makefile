@@ -69,9 +69,10 @@ format: setup ## Put the code into its format
 audit: setup ## Look the dependencies up in the databases of known vulnerabilities
 	@$(BIN)/python scripts/audit.py
 
-bench: setup ## Measure turns, long histories, the start, many connections, the OpenAI door, workflow tools and the page, each against its limits
+bench: setup ## Measure turns, long histories, searches, the start, many connections, the OpenAI door, workflow tools and the page, each against its limits
 	@$(BIN)/python -m bench.turn
 	@$(BIN)/python -m bench.history
+	@$(BIN)/python -m bench.search
 	@$(BIN)/python -m bench.start
 	@$(BIN)/python -m bench.connections
 	@$(BIN)/python -m bench.memory

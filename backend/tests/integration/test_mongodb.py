@@ -5,9 +5,9 @@ from uuid import uuid4
 import pytest
 from mongomock_motor import AsyncMongoMockClient
 
-from app.adapters.outbound.persistence.mongo import MongoStore
+from app.adapters.outbound.persistence.mongo import MongoStore, open_mongo, search
 from app.core.domain.conversation import Conversation
-from app.core.domain.errors import StorageUnavailable
+from app.core.domain.errors import SearchTooBroad, StorageUnavailable
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import OnBusy, Run, RunStatus
 from app.core.domain.time import utc_now
@@ -113,3 +113,49 @@ async def test_a_process_that_died_while_its_run_came_to_wait_leaves_a_run_that_
     assert claimed.run.status is RunStatus.RUNNING
     for _ in range(2):  # the first step must not give the new lease away
         await store.runs.commit(Step(run=claimed.run, owner="alive"))
+
+
+async def test_texts_of_earlier_versions_become_searchable(mongodb_url: str):
+    database = f"test_{uuid4().hex}"
+    store = await open_mongo(mongodb_url, database, driver="pymongo")
+    made = await store.conversations.create(Conversation(user_id="ann", title="Garden"))
+    await store.messages.create(Message(conversation_id=made.id, role=MessageRole.USER, content="Roses, please"))
+    assert store._upgrading is not None
+    await store._upgrading
+    for collection, text in (
+        (store.collections.conversations, " garden"),
+        (store.collections.messages, " roses please"),
+    ):
+        await collection.update_many({}, {"$set": {"search": text}, "$unset": {"words": ""}})
+    await store.collections.messages.update_many({}, {"$unset": {"user_id": ""}})
+    await store.collections.upgrades.delete_many({})
+    await store.close()
+    store = await open_mongo(mongodb_url, database, driver="pymongo")
+    assert store._upgrading is not None
+    await store._upgrading
+    for q in ("gard", "ros plea"):
+        assert [c.id for c in (await store.conversations.list("ann", limit=5, q=q)).items] == [made.id]
+    assert await store.collections.messages.count_documents({"search": {"$exists": True}}) == 0
+    await store.close()
+
+
+async def test_frequent_words_are_found_from_the_newest_on(mongodb_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(search, "_FEW", 3)
+    monkeypatch.setattr(search, "_BLOCK", 2)
+    store = await open_mongo(mongodb_url, f"test_{uuid4().hex}", driver="pymongo")
+    made = [await store.conversations.create(Conversation(user_id="ann", title=f"Number {n}")) for n in range(7)]
+    for conversation in made[:5]:
+        await store.messages.create(Message(conversation_id=conversation.id, role=MessageRole.USER, content="frequent"))
+    await store.conversations.update(made[6].id, "ann", {"title": "Frequent too"})
+    first = await store.conversations.list("ann", limit=4, q="freq")
+    rest = await store.conversations.list("ann", limit=4, q="freq", cursor=first.next_cursor)
+    assert [c.id for c in first.items + rest.items] == [made[n].id for n in (6, 4, 3, 2, 1, 0)]
+    await store.close()
+
+
+async def test_a_search_that_takes_too_long_is_refused(mongodb_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(search, "MAX_SECONDS", 0.0)
+    store = await open_mongo(mongodb_url, f"test_{uuid4().hex}", driver="pymongo")
+    with pytest.raises(SearchTooBroad):
+        await store.conversations.list("ann", limit=4, q="freq")
+    await store.close()

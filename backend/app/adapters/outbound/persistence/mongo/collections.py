@@ -33,12 +33,15 @@ class Collections:
         self.workflows = database["workflows"]
         self.skills = database["skills"]
         self.sessions = database["sessions"]
+        self.upgrades = database["upgrades"]
 
     async def make_indexes(self) -> None:
         """Make what is missing; an index that is there already costs nothing."""
         await self.conversations.create_index([("user_id", ASCENDING), ("activity", DESCENDING)])
         await self.conversations.create_index([("active_run.expires_at", ASCENDING)], sparse=True)
         await self.messages.create_index([("conversation_id", ASCENDING), ("id", ASCENDING)], unique=True)
+        for texts in (self.conversations, self.messages):
+            await texts.create_index([("user_id", ASCENDING), ("words", ASCENDING)])
         await self._leave_ids_of_users()
         await self.runs.create_index(_BY_USER)
         await self.runs.create_index([("conversation_id", ASCENDING), ("message_id", ASCENDING)], unique=True)

@@ -1,7 +1,5 @@
 """Conversations in MongoDB."""
 
-import inspect
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +7,7 @@ from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from app.adapters.outbound.persistence.mongo.amendments import amend
+from app.adapters.outbound.persistence.mongo import search
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
     LAST_PLACE,
@@ -17,7 +16,6 @@ from app.adapters.outbound.persistence.mongo.documents import (
     from_conversation,
     from_message,
     place,
-    search_text,
     to_conversation,
     touched,
 )
@@ -62,11 +60,11 @@ class MongoConversations:
         if archived is not None:
             conditions.append({"archived": archived})
         if words := words_to_search(q):
-            conditions.append(
-                {"$or": [_have(words), {"_id": {"$in": await _said_in(self._collections, user_id, words)}}]}
-            )
-        rows = self._collections.conversations.find({"$and": conditions}).sort("activity", DESCENDING).limit(limit + 1)
-        found = [to_conversation(document) for document in await rows.to_list(limit + 1)]
+            documents = await search.find(self._collections, user_id, words, conditions, limit + 1)
+        else:
+            rows = self._collections.conversations.find({"$and": conditions}).sort("activity", DESCENDING)
+            documents = await rows.limit(limit + 1).to_list(limit + 1)
+        found = [to_conversation(document) for document in documents]
         items = found[:limit]
         return ConversationPage(items, encode_cursor(items[-1]) if len(found) > limit else None)
 
@@ -77,7 +75,7 @@ class MongoConversations:
             if name in chosen:
                 chosen[name] = dump(chosen[name]) if chosen[name] else None
         if "title" in chosen:
-            chosen["search"] = search_text(chosen["title"])
+            chosen["words"] = search.index_words(chosen["title"])
         found = await self._collections.conversations.find_one_and_update(
             {"_id": conversation_id, "user_id": user_id},
             {"$set": {**chosen, **touched(conversation_id)}},
@@ -135,28 +133,11 @@ class MongoConversations:
         conversations = self._collections.conversations
         taken = await conversations.find_one({"_id": conversation.id}, {"_id": 1}) is not None
         kept = conversation.model_copy(update={"id": new_id()}) if taken else conversation
-        documents = [from_message(message.model_copy(update={"conversation_id": kept.id})) for message in messages]
+        documents = [
+            from_message(message.model_copy(update={"conversation_id": kept.id}), kept.user_id) for message in messages
+        ]
         for start in range(0, len(documents), _BLOCK):
             await self._collections.messages.insert_many(documents[start : start + _BLOCK], ordered=True)
         kept.last_seq = (messages[-1].seq or 0) if messages else 0
         await conversations.insert_one(from_conversation(kept))
         return kept
-
-
-async def _said_in(collections: Collections, user_id: str, words: list[str]) -> list[str]:
-    """The user's conversations in one of whose messages all `words` occur."""
-    mine = await collections.conversations.find({"user_id": user_id}, {"_id": 1}).to_list(None)
-    ids = [document["_id"] for document in mine]
-    pipeline = [
-        {"$match": {"conversation_id": {"$in": ids}, **_have(words)}},
-        {"$group": {"_id": "$conversation_id"}},
-    ]
-    cursor = collections.messages.aggregate(pipeline)
-    if inspect.isawaitable(cursor):  # PyMongo's own client asks to be awaited here, Motor does not
-        cursor = await cursor
-    return [document["_id"] for document in await cursor.to_list(None)]
-
-
-def _have(words: list[str]) -> Document:
-    """The condition that for each of `words` one of a document's words begins with it."""
-    return {"search": {"$regex": "^" + "".join(f"(?=.* {re.escape(word)})" for word in words)}}

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from app.adapters.outbound.persistence.mongo.collections import Document
+from app.adapters.outbound.persistence.mongo.search import index_words
 from app.adapters.outbound.persistence.rows import (
     dump,
     dump_options,
@@ -20,16 +21,10 @@ from app.core.domain.conversation import Conversation, ModelOptions, go_on_from
 from app.core.domain.ids import new_id
 from app.core.domain.message import Message, MessageRole
 from app.core.domain.run import Run, RunState, RunStatus
-from app.core.domain.search import words_in
 from app.core.domain.time import from_micros, to_micros, utc_now
 from app.core.ports import Lease, Place
 
 LAST_PLACE = 2**31 - 1
-
-
-def search_text(text: str | None) -> str:
-    """Each word of `text` once, after a space: what a search looks through."""
-    return "".join(f" {word}" for word in dict.fromkeys(words_in(text)))
 
 
 def from_conversation(conversation: Conversation) -> Document:
@@ -38,7 +33,7 @@ def from_conversation(conversation: Conversation) -> Document:
         "_id": conversation.id,
         "user_id": conversation.user_id,
         "title": conversation.title,
-        "search": search_text(conversation.title),
+        "words": index_words(conversation.title),
         "model": conversation.model,
         "system_prompt": conversation.system_prompt,
         "head_message_id": conversation.head_message_id,
@@ -98,12 +93,13 @@ def place(conversation_id: str, seq: int) -> str:
     return f"{conversation_id}/{min(seq, LAST_PLACE):010d}"
 
 
-def from_message(message: Message) -> Document:
-    """The document of a message."""
+def from_message(message: Message, user_id: str) -> Document:
+    """The document of a message; `user_id` is who owns its conversation."""
     text, parts = split_content(message.content)
     document: Document = {
         "_id": place(message.conversation_id, message.seq or 0),
         "conversation_id": message.conversation_id,
+        "user_id": user_id,
         "id": message.id,
         "seq": message.seq,
         "parent_id": message.parent_id,
@@ -116,7 +112,7 @@ def from_message(message: Message) -> Document:
     if message.metadata:
         document["metadata"] = dump(message.metadata)
     if text:
-        document["search"] = search_text(text)
+        document["words"] = index_words(text)
     return document
 
 

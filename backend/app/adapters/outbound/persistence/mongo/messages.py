@@ -109,7 +109,7 @@ async def insert(collections: Collections, before: Document, messages: Sequence[
     for message in messages:
         seq += 1
         message.seq, message.parent_id, parent = seq, parent, message.id
-    documents = [from_message(message) for message in messages]
+    documents = [from_message(message, before["user_id"]) for message in messages]
     try:
         if len(documents) == 1:
             await collections.messages.insert_one(documents[0])

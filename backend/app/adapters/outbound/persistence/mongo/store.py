@@ -1,10 +1,13 @@
 """The MongoDB store: a client, and the repositories over its collections."""
 
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from pymongo.errors import OperationFailure, PyMongoError
 
+from app.adapters.outbound.persistence.mongo import search
 from app.adapters.outbound.persistence.mongo.collections import Collections, guarded, unavailable
 from app.adapters.outbound.persistence.mongo.conversations import MongoConversations
 from app.adapters.outbound.persistence.mongo.messages import MongoMessages
@@ -13,6 +16,8 @@ from app.adapters.outbound.persistence.mongo.sessions import MongoSessions
 from app.adapters.outbound.persistence.mongo.usage import MongoUsage
 from app.adapters.outbound.persistence.mongo.workshop import MongoSkills, MongoWorkflows
 from app.core.domain.errors import StorageUnavailable
+
+logger = logging.getLogger(__name__)
 
 SELECTION_SECONDS = 5
 OPTIONS: dict[str, Any] = {
@@ -31,6 +36,7 @@ class MongoStore:
     def __init__(self, database: Any, close: Callable[[], Awaitable[None]]) -> None:
         self._database = database
         self._close = close
+        self._upgrading: asyncio.Task[None] | None = None
         self.collections = Collections(database)
         self.conversations = MongoConversations(self.collections)
         self.messages = MongoMessages(self.collections)
@@ -49,8 +55,23 @@ class MongoStore:
         """MongoDB looks after its files itself."""
         return ()
 
+    def begin_upgrade(self) -> None:
+        """Make what earlier versions stored searchable, beside everything else."""
+        self._upgrading = asyncio.create_task(self._upgrade(), name="mongo-upgrade")
+
+    async def _upgrade(self) -> None:
+        try:
+            await search.upgrade(self.collections)
+        except PyMongoError as error:
+            logger.warning(
+                "older messages cannot all be found yet; the next start goes on with that (%s)", type(error).__name__
+            )
+
     async def close(self) -> None:
         """Close the connections."""
+        if self._upgrading is not None:
+            self._upgrading.cancel()
+            await asyncio.gather(self._upgrading, return_exceptions=True)
         await self._close()
 
 
@@ -73,6 +94,7 @@ async def open_mongo(url: str, database: str, *, driver: str) -> MongoStore:
     try:
         await store.ping()
         await store.collections.make_indexes()
+        store.begin_upgrade()
     except OperationFailure as error:
         await store.close()
         if error.code in (13, 18):
