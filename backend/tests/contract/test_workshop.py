@@ -5,7 +5,7 @@ import pytest
 from app.core.domain.conversation import Conversation, Summary
 from app.core.domain.errors import NotFound
 from app.core.domain.graph import GraphNode, WorkflowDocument
-from app.core.domain.skill import Skill
+from app.core.domain.skill import Author, Skill
 from app.core.ports import Store
 
 
@@ -57,6 +57,12 @@ async def test_skills_belong_to_their_users(store: Store):
     [first, _] = await store.skills.list("ann")
     assert (first.name, first.instructions, first.user_id) == ("New", "Do it twice.", "ann")
     assert [one.name for one in await store.skills.list("eve")] == ["Hers"]
+    assert (first.author, first.previous, first.deleted_at) == (Author.USER, None, None)
+    marked = first.model_copy(
+        update={"author": Author.AGENT, "previous": first.version, "deleted_at": first.created_at}
+    )
+    assert await store.skills.update(marked)
+    assert (await store.skills.list("ann"))[0] == marked
     assert [await store.skills.delete("ann", "a") for _ in range(2)] == [True, False]
     assert [one.slug for one in await store.skills.list("ann")] == ["b"]
     assert await store.skills.list("bob") == []

@@ -213,6 +213,11 @@ export interface Skill {
   description: string;
   instructions: string;
   built_in: boolean;
+  author?: "user" | "agent";
+  /** Whether its last change can be undone. */
+  can_undo?: boolean;
+  updated_at?: string;
+  deleted_at?: string | null;
 }
 
 export interface Me {
@@ -285,6 +290,8 @@ export const api = {
   putWorkflow: (id: string, workflow: unknown) => json<unknown>(`${at(id)}/workflow`, "PUT", { workflow }),
   workflowUrl: (id: string, format: "api" | "canvas") => addressOf(`${at(id)}/workflow?format=${format}`),
   skills: () => json<Page<Skill>>("/api/skills"),
+  skillsWithDeleted: () => json<Page<Skill>>("/api/skills?deleted=true"),
+  restoreSkill: (slug: string) => json<Skill>(`${skillAt(slug)}/restore`, "POST"),
   addSkill: (skill: Skill) => json<Skill>("/api/skills", "POST", skill),
   changeSkill: (slug: string, changes: Partial<Skill>) => json<Skill>(skillAt(slug), "PATCH", changes),
   removeSkill: (slug: string) => json<void>(skillAt(slug), "DELETE"),

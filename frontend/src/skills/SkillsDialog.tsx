@@ -1,5 +1,5 @@
 /** The skills: read, write, change, delete, take away and bring back. */
-import { Download, Plus, Trash2, Upload } from "lucide-react";
+import { Download, Plus, Trash2, Undo2, Upload } from "lucide-react";
 import { useEffect, useRef, useState } from "react";
 import { api, type Skill } from "../app/api";
 import { Dialog } from "../app/Dialog";
@@ -8,6 +8,13 @@ import { complain } from "../app/notices";
 
 const EMPTY: Skill = { slug: "", name: "", description: "", instructions: "", built_in: false };
 
+/** What one should know of a skill before reading it. */
+function markOf(skill: Skill): string {
+  if (skill.deleted_at) return "deleted";
+  if (skill.built_in) return "built in";
+  return skill.author === "agent" ? "by the agent" : "";
+}
+
 export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onChange: (skills: Skill[]) => void }) {
   const [skills, setSkills] = useState<Skill[]>([]);
   const [edited, setEdited] = useState<Skill | null>(null);
@@ -15,9 +22,9 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
   const file = useRef<HTMLInputElement>(null);
 
   const read = async () => {
-    const found = (await api.skills()).items;
+    const found = (await api.skillsWithDeleted()).items;
     setSkills(found);
-    onChange(found);
+    onChange(found.filter((skill) => !skill.deleted_at));
   };
   useEffect(() => {
     read().catch(complain);
@@ -34,6 +41,7 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
     }
   };
 
+  const isFixed = Boolean(edited?.built_in || edited?.deleted_at);
   return (
     <Dialog title="Skills" onClose={onClose}>
       <p className="note">
@@ -47,7 +55,7 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
               <li key={skill.slug}>
                 <button className="quiet" aria-pressed={edited?.slug === skill.slug} onClick={() => setEdited(skill)}>
                   <span>
-                    {skill.name} {skill.built_in && <small>built in</small>}
+                    {skill.name} <small>{markOf(skill)}</small>
                   </span>
                   <small>{skill.description}</small>
                 </button>
@@ -78,7 +86,7 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
         {!edited && <p className="note">Choose a skill to read it, or write a new one.</p>}
         {edited && (
           <form
-            key={edited.slug}
+            key={`${edited.slug} ${edited.updated_at} ${edited.deleted_at}`}
             onSubmit={(event) => {
               event.preventDefault();
               const fields = Object.fromEntries(new FormData(event.currentTarget)) as unknown as Skill;
@@ -87,17 +95,11 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
           >
             <label>
               Name
-              <input name="name" required maxLength={80} defaultValue={edited.name} readOnly={edited.built_in} />
+              <input name="name" required maxLength={80} defaultValue={edited.name} readOnly={isFixed} />
             </label>
             <label>
               When to use it
-              <input
-                name="description"
-                required
-                maxLength={500}
-                defaultValue={edited.description}
-                readOnly={edited.built_in}
-              />
+              <input name="description" required maxLength={500} defaultValue={edited.description} readOnly={isFixed} />
             </label>
             <label>
               Instructions
@@ -107,22 +109,41 @@ export function SkillsDialog({ onClose, onChange }: { onClose: () => void; onCha
                 maxLength={20000}
                 rows={12}
                 defaultValue={edited.instructions}
-                readOnly={edited.built_in}
+                readOnly={isFixed}
               />
             </label>
+            {edited.author === "agent" && !edited.deleted_at && (
+              <p className="note">
+                The agent wrote this. Until you have read and saved it, the agent is told not to rely on it.
+              </p>
+            )}
             {problem && (
               <p className="error" role="alert">
                 {problem}
               </p>
             )}
             <div>
-              {!edited.built_in && <button className="primary">{edited.slug ? "Save" : "Keep"}</button>}
-              {edited.slug && (
+              {!isFixed && <button className="primary">{edited.slug ? "Save" : "Keep"}</button>}
+              {edited.deleted_at && (
+                <button
+                  type="button"
+                  className="primary"
+                  onClick={() => void attempt(() => api.restoreSkill(edited.slug))}
+                >
+                  <Undo2 size={15} /> Restore
+                </button>
+              )}
+              {edited.can_undo && !edited.deleted_at && (
+                <button type="button" onClick={() => void attempt(() => api.restoreSkill(edited.slug))}>
+                  <Undo2 size={15} /> Undo the last change
+                </button>
+              )}
+              {edited.slug && !edited.deleted_at && (
                 <a className="file" href={api.skillUrl(edited.slug)} download>
                   <Download size={15} /> Export
                 </a>
               )}
-              {edited.slug && !edited.built_in && (
+              {edited.slug && !isFixed && (
                 <button type="button" onClick={() => void attempt(() => api.removeSkill(edited.slug))}>
                   <Trash2 size={15} /> Delete
                 </button>

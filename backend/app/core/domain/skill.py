@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import yaml
@@ -15,6 +16,23 @@ from app.core.domain.time import utc_now
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n?(.*)\Z", re.DOTALL)
 
 
+class Author(StrEnum):
+    """Who wrote a skill as it is now."""
+
+    USER = "user"
+    AGENT = "agent"
+
+
+class SkillVersion(BaseModel):
+    """What a skill said before its last change."""
+
+    name: Name
+    description: Description
+    instructions: Instructions
+    author: Author = Author.USER
+    updated_at: datetime
+
+
 class Skill(BaseModel):
     """A skill of a user, or one that comes with the service.
 
@@ -23,6 +41,9 @@ class Skill(BaseModel):
         description: when it is to be used; models read it in every turn.
         instructions: what to do, in Markdown; models read it when it is used.
         user_id: whose it is; None for one that comes with the service.
+        author: who wrote it as it is now. What the agent wrote may come from a page or a tool that it has read.
+        previous: what it said before its last change, to undo that.
+        deleted_at: when it was deleted; it can be restored for a while.
     """
 
     slug: Slug
@@ -30,6 +51,9 @@ class Skill(BaseModel):
     description: Description
     instructions: Instructions
     user_id: str | None = None
+    author: Author = Author.USER
+    previous: SkillVersion | None = None
+    deleted_at: datetime | None = None
     created_at: datetime = Field(default_factory=utc_now)
     updated_at: datetime = Field(default_factory=utc_now)
 
@@ -41,9 +65,18 @@ class Skill(BaseModel):
             "description": self.description,
             "instructions": self.instructions,
             "built_in": self.user_id is None,
+            "author": self.author.value,
+            "can_undo": self.previous is not None,
+            "deleted_at": self.deleted_at,
             "created_at": self.created_at,
             "updated_at": self.updated_at,
         }
+
+    @property
+    def version(self) -> SkillVersion:
+        """What it says now."""
+        fields = ("name", "description", "instructions", "author", "updated_at")
+        return SkillVersion(**{name: getattr(self, name) for name in fields})
 
     def to_markdown(self) -> str:
         """The skill as a file: front matter with name and description, then the instructions."""

@@ -27,7 +27,7 @@ class ISkillRepository(Protocol):
     """The skills of users."""
 
     async def list(self, user_id: str) -> Sequence[Skill]:
-        """A user's skills, by slug."""
+        """A user's skills by slug, those that are marked as deleted among them."""
         ...
 
     async def add(self, skill: Skill) -> bool:
@@ -39,5 +39,5 @@ class ISkillRepository(Protocol):
         ...
 
     async def delete(self, user_id: str, slug: str) -> bool:
-        """Delete a skill; whether there was one."""
+        """Remove a skill for good; whether there was one."""
         ...

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Request
+from fastapi import APIRouter, Body, Path, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
@@ -43,9 +43,11 @@ class SkillChanges(BaseModel):
 
 
 @router.get("", summary="List skills")
-async def list_skills(user: Me, atelier: Atelier) -> Response:
+async def list_skills(
+    user: Me, atelier: Atelier, deleted: Annotated[bool, Query(description="Also those that can be restored.")] = False
+) -> Response:
     """The user's own, then those that come with the service."""
-    return page([skill.to_wire() for skill in await atelier.skills.list(user)], None)
+    return page([skill.to_wire() for skill in await atelier.skills.list(user, deleted=deleted)], None)
 
 
 @router.post("", status_code=201, summary="Keep a skill")
@@ -88,9 +90,15 @@ async def update(slug: Slug, body: SkillChanges, user: Me, atelier: Atelier) -> 
 
 @router.delete("/{slug}", status_code=204, summary="Delete a skill")
 async def delete(slug: Slug, user: Me, atelier: Atelier) -> Response:
-    """One that comes with the service stays."""
+    """It can be restored for a while. One that comes with the service stays."""
     await atelier.skills.delete(user, slug)
     return Response(status_code=204)
+
+
+@router.post("/{slug}/restore", summary="Undo the last change of a skill, or its deletion")
+async def restore(slug: Slug, user: Me, atelier: Atelier) -> Response:
+    """Done again, the skill is as it was before."""
+    return Json((await atelier.skills.restore(user, slug)).to_wire())
 
 
 @router.get("/{slug}/export", summary="Export a skill", response_class=Response)

@@ -9,7 +9,7 @@ from pymongo.errors import DuplicateKeyError
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.core.domain.errors import NotFound
 from app.core.domain.graph import WorkflowDocument
-from app.core.domain.skill import Skill
+from app.core.domain.skill import Author, Skill, SkillVersion
 from app.core.domain.time import from_micros, to_micros
 
 
@@ -57,19 +57,19 @@ class MongoSkills:
 
     @guarded
     async def add(self, skill: Skill) -> bool:
-        times = {"created_at": to_micros(skill.created_at), "updated_at": to_micros(skill.updated_at)}
         head = {"_id": f"{skill.slug}@{skill.user_id}", "user_id": skill.user_id, "slug": skill.slug}
         try:
-            await self._collections.skills.insert_one({**head, **_content(skill), **times})
+            await self._collections.skills.insert_one(
+                {**head, "created_at": to_micros(skill.created_at), **_content(skill)}
+            )
         except DuplicateKeyError:
             return False
         return True
 
     @guarded
     async def update(self, skill: Skill) -> bool:
-        changes = {**_content(skill), "updated_at": to_micros(skill.updated_at)}
         place = {"_id": f"{skill.slug}@{skill.user_id}"}
-        return (await self._collections.skills.update_one(place, {"$set": changes})).matched_count > 0
+        return (await self._collections.skills.update_one(place, {"$set": _content(skill)})).matched_count > 0
 
     @guarded
     async def delete(self, user_id: str, slug: str) -> bool:
@@ -77,10 +77,24 @@ class MongoSkills:
 
 
 def _content(skill: Skill) -> Document:
-    return {"name": skill.name, "description": skill.description, "instructions": skill.instructions}
+    """What can change of a skill."""
+    return {
+        "name": skill.name,
+        "description": skill.description,
+        "instructions": skill.instructions,
+        "updated_at": to_micros(skill.updated_at),
+        "author": skill.author.value,
+        "previous": skill.previous.model_dump_json() if skill.previous is not None else None,
+        "deleted_at": to_micros(skill.deleted_at) if skill.deleted_at is not None else None,
+    }
 
 
 def _skill(document: Document) -> Skill:
     kept: dict[str, Any] = {name: document[name] for name in ("user_id", "slug", "name", "description", "instructions")}
     kept |= {name: from_micros(document[name]) for name in ("created_at", "updated_at")}
+    kept["author"] = document.get("author", Author.USER)
+    if (previous := document.get("previous")) is not None:
+        kept["previous"] = SkillVersion.model_validate_json(previous)
+    if (deleted_at := document.get("deleted_at")) is not None:
+        kept["deleted_at"] = from_micros(deleted_at)
     return Skill(**kept)

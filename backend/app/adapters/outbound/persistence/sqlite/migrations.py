@@ -203,6 +203,11 @@ MIGRATIONS = [
         expires_at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE skills ADD COLUMN author TEXT NOT NULL DEFAULT 'user';
+    ALTER TABLE skills ADD COLUMN previous TEXT;
+    ALTER TABLE skills ADD COLUMN deleted_at INTEGER;
+    """,
 ]
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from app.adapters.outbound.persistence.sqlite.database import Database
 from app.core.domain.errors import NotFound
 from app.core.domain.graph import WorkflowDocument
-from app.core.domain.skill import Skill
+from app.core.domain.skill import Skill, SkillVersion
 from app.core.domain.time import from_micros, to_micros
 
-_COLUMNS = "user_id, slug, name, description, instructions, created_at, updated_at"
+_COLUMNS = "user_id, slug, created_at, name, description, instructions, updated_at, author, previous, deleted_at"
 
 
 class SqliteWorkflows:
@@ -57,17 +57,15 @@ class SqliteSkills:
         return [_skill(row) for row in rows]
 
     async def add(self, skill: Skill) -> bool:
-        query = f"INSERT OR IGNORE INTO skills ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
-        times = to_micros(skill.created_at), to_micros(skill.updated_at)
-        values = (skill.user_id, skill.slug, skill.name, skill.description, skill.instructions, *times)
+        query = f"INSERT OR IGNORE INTO skills ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split(',')))})"
+        values = (skill.user_id, skill.slug, to_micros(skill.created_at), *_content(skill).values())
         return await self._database.write(lambda connection: connection.execute(query, values).rowcount > 0)
 
     async def update(self, skill: Skill) -> bool:
-        query = "UPDATE skills SET name = ?, description = ?, instructions = ?, updated_at = ? WHERE user_id = ? AND slug = ?"
-        values = (
-            *(skill.name, skill.description, skill.instructions, to_micros(skill.updated_at)),
-            *(skill.user_id, skill.slug),
-        )
+        content = _content(skill)
+        changes = ", ".join(f"{name} = ?" for name in content)
+        query = f"UPDATE skills SET {changes} WHERE user_id = ? AND slug = ?"
+        values = (*content.values(), skill.user_id, skill.slug)
         return await self._database.write(lambda connection: connection.execute(query, values).rowcount > 0)
 
     async def delete(self, user_id: str, slug: str) -> bool:
@@ -75,7 +73,25 @@ class SqliteSkills:
         return await self._database.write(lambda connection: connection.execute(query, (user_id, slug)).rowcount > 0)
 
 
+def _content(skill: Skill) -> dict[str, Any]:
+    """What can change of a skill, by column."""
+    return {
+        "name": skill.name,
+        "description": skill.description,
+        "instructions": skill.instructions,
+        "updated_at": to_micros(skill.updated_at),
+        "author": skill.author.value,
+        "previous": skill.previous.model_dump_json() if skill.previous is not None else None,
+        "deleted_at": to_micros(skill.deleted_at) if skill.deleted_at is not None else None,
+    }
+
+
 def _skill(row: sqlite3.Row) -> Skill:
-    kept: dict[str, Any] = {name: row[name] for name in ("user_id", "slug", "name", "description", "instructions")}
+    names = ("user_id", "slug", "name", "description", "instructions", "author")
+    kept: dict[str, Any] = {name: row[name] for name in names}
     kept |= {name: from_micros(row[name]) for name in ("created_at", "updated_at")}
+    if row["previous"] is not None:
+        kept["previous"] = SkillVersion.model_validate_json(row["previous"])
+    if row["deleted_at"] is not None:
+        kept["deleted_at"] = from_micros(row["deleted_at"])
     return Skill(**kept)
