@@ -727,6 +727,27 @@ async def test_a_skill_is_written_and_used_for_one_message(start: Start, upstrea
     await expect(page.get_by_text("/skill haiku")).to_be_visible()
 
 
+async def test_a_skill_of_the_agents_is_marked_and_undone(start: Start, upstream: Upstream, open_page: Open):
+    service = await start(tool_approval={"*": "auto"})
+    async with service.http() as http, service.socket() as socket:
+        skill = {"name": "Haiku", "description": "Poems.", "instructions": "Write 5, 7, 5 syllables."}
+        await http.post("/api/skills", json=skill)
+        upstream.calls(("c1", "updateSkill", '{"slug": "haiku", "instructions": "Rhyme."}'))
+        await socket.ask("Change it")
+    page = await open_page(service)
+    await page.get_by_role("button", name="Skills").click()
+    dialog = page.get_by_role("dialog", name="Skills")
+    await dialog.get_by_role("button", name="Haiku by the agent").click()
+    await expect(dialog.get_by_text("The agent wrote this.")).to_be_visible()
+    await dialog.get_by_role("button", name="Undo the last change").click()
+    await expect(dialog.get_by_label("Instructions")).to_have_value("Write 5, 7, 5 syllables.")
+    await expect(dialog.get_by_text("The agent wrote this.")).to_be_hidden()
+    await dialog.get_by_role("button", name="Delete").click()
+    await dialog.get_by_role("button", name="Haiku deleted").click()
+    await dialog.get_by_role("button", name="Restore").click()
+    await expect(dialog.get_by_role("button", name="Delete")).to_be_visible()
+
+
 async def test_a_workflow_is_drawn_and_downloaded(
     start: Start, upstream: Upstream, comfyui: FakeComfyUI, open_page: Open
 ):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from app.core.domain.errors import InvalidFrame, NotFound
 from app.core.domain.skill import Author, Skill, from_markdown, slug_of
@@ -90,9 +91,9 @@ class SkillService:
             InvalidFrame: it comes with the service.
         """
         skill = await self._own(user, slug)
-        changes = {"name": name, "description": description, "instructions": instructions}
-        said = {key: value for key, value in changes.items() if value is not None}
-        changes = {**said, "author": author, "updated_at": utc_now()}
+        given = {"name": name, "description": description, "instructions": instructions}
+        said = {key: value for key, value in given.items() if value is not None}
+        changes: dict[str, Any] = {**said, "author": author, "updated_at": utc_now()}
         if any(getattr(skill, key) != value for key, value in said.items()):
             changes["previous"] = skill.version
         return await self._put(skill.model_copy(update=changes))
