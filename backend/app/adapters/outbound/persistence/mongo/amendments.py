@@ -37,7 +37,7 @@ async def amend(collections: Collections, amendment: Amendment) -> bool:
     if taken is None:
         return False
     for message in amendment.added:
-        document = from_message(message)
+        document = from_message(message, read.user_id)
         await collections.messages.replace_one({"_id": document["_id"]}, document, upsert=True)
     for message_id, parent_id in amendment.parents.items():
         wanted = {"conversation_id": read.id, "id": message_id}

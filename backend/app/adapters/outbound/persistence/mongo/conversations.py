@@ -6,8 +6,8 @@ from typing import Any
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from app.adapters.outbound.persistence.mongo.amendments import amend
 from app.adapters.outbound.persistence.mongo import search
+from app.adapters.outbound.persistence.mongo.amendments import amend
 from app.adapters.outbound.persistence.mongo.collections import Collections, Document, guarded
 from app.adapters.outbound.persistence.mongo.documents import (
     LAST_PLACE,
