@@ -180,8 +180,9 @@ async def test_a_bad_request_names_the_place(service: Service, upstream: Upstrea
 
 async def test_other_ways_to_ask_wrongly(service: Service):
     async with service.http() as http:
+        as_json = {"Content-Type": "application/json"}
         for content, status in ((b"{", 400), (b"[]", 400), (b'"\xff"', 400)):
-            answer = await http.post("/v1/chat/completions", content=content)
+            answer = await http.post("/v1/chat/completions", content=content, headers=as_json)
             assert (answer.status_code, answer.json()["error"]["param"]) == (status, "body")
         for model, status in (("nobody@nothing", 404), ("mistral@x", 401), ("gpt-4o", 404)):
             answer = await http.post("/v1/chat/completions", json={"model": model, "messages": HELLO})

@@ -28,7 +28,7 @@ async def test_a_conversation_is_made_changed_and_deleted(service: Service):
         assert made.status_code == 201
         conversation = made.json()
         assert set(conversation) == {
-            "id", "title", "model", "next_model", "system_prompt", "message_count", "archived", "pinned", "active_run_id",
+            "id", "title", "model", "next_model", "model_options", "system_prompt", "message_count", "archived", "pinned", "active_run_id",
             "tool_approval", "created_at", "updated_at",
         }  # fmt: skip
         assert conversation["created_at"].endswith("Z")
@@ -303,7 +303,13 @@ async def test_ten_thousand_messages_are_imported_at_once_and_not_one_more(servi
 
 async def test_models_health_and_figures(start: Start, service: Service):
     models = (await service.get("/api/models"))["items"]
-    assert models[0] == {"id": "openai@scripted", "provider": "openai", "name": "scripted", "default": True}
+    assert models[0] == {
+        "id": "openai@scripted",
+        "provider": "openai",
+        "name": "scripted",
+        "default": True,
+        "retires_soon": False,
+    }
     assert models[-1]["id"] == "demo@offline"
     async with service.http(headers={}) as http:
         for path in ("/api/health/live", "/api/health/ready"):

@@ -9,6 +9,7 @@ import pytest
 
 from app.core.domain.errors import StorageRefused, StorageUnavailable
 from app.core.domain.event import ENDS
+from app.core.domain.user import User
 from app.core.services import turn as turn_module
 from app.core.services.listeners import Listeners
 from tests.client import Service, Socket, kinds, text_of
@@ -219,4 +220,4 @@ async def test_a_listener_survives_a_store_that_is_away(
         raise StorageUnavailable("The database cannot be reached.")
 
     monkeypatch.setattr(listeners, "stored", unreachable)
-    assert await listeners._waits(service.app.state.services.accounts.anonymous, "any") is False
+    assert await listeners._waits(User(id="anybody", name=""), "any") is False
