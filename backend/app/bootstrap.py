@@ -63,6 +63,7 @@ from app.core.services.skills import SkillService
 from app.core.services.tools import ToolService
 from app.core.services.usage import UsageService
 from app.core.services.workshop import Workshop
+from app.loop_watchdog import watched_loop
 from app.settings import AuthMode, Settings, settings_for
 
 __all__ = [
@@ -113,7 +114,11 @@ async def run_application(
     """
     store = await open_store(settings)
     try:
-        async with _run_log(settings) as (log, commands), run_tooling(settings) as tooling:
+        async with (
+            watched_loop(settings.loop_block_seconds),
+            _run_log(settings) as (log, commands),
+            run_tooling(settings) as tooling,
+        ):
             skills = SkillService(store.skills)
             sessions = SessionService(store.sessions, accounts)
             rates = make_rate_limits(settings)

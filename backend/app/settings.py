@@ -243,6 +243,12 @@ class Settings(BaseSettings):
         default=None, description="Where files are kept; `files` in the data folder when not set."
     )
 
+    loop_block_seconds: float = Field(
+        default=0.25,
+        ge=0,
+        le=3_600,
+        description="A block of the event loop that is longer than this is logged with where it happened; 0 watches nothing.",
+    )
     ws_max_frame_bytes: int = Field(
         default=1_048_576, ge=1_024, le=67_108_864, description="The largest WebSocket frame that is accepted."
     )

@@ -73,6 +73,7 @@ def settings_for(folder: Path, upstream: Upstream, **changes: Any) -> Settings:
         "default_model": "openai@scripted",
         "system_prompt": "",
         "provider_retries": 0,
+        "loop_block_seconds": 0,
         "shutdown_seconds": 0,
         "tools_config_dir": folder / "config",
         "workflows_dir": folder / "workflows",
