@@ -44,7 +44,11 @@ async def test_the_address_with_the_token_logs_a_browser_in(service: Service):
     async with service.http(headers={}, cookies={cookie_name(service): cookie}) as http:
         assert (await http.get("/api/conversations")).status_code == 200
         assert (await http.get("/")).status_code == 200
-        assert (await http.get("/api/auth/me")).json() == {"id": "local", "name": "local"}
+        assert (await http.get("/api/auth/me")).json() == {
+            "id": "local",
+            "name": "local",
+            "features": {"workflows": False},
+        }
 
 
 async def test_a_wrong_token_gets_the_login_page_again(service: Service):
