@@ -34,6 +34,10 @@ RUN = """
                       created_at, started_at, ended_at)
     VALUES (?, 1, 'ann', 'm1', 'completed', 'demo@offline', 'a', ?, ?, ?, 10, 10, 20)
 """
+SKILL = """
+    INSERT INTO skills (user_id, slug, name, description, instructions, created_at, updated_at)
+    VALUES ('ann', 'prune', 'Prune', 'How', 'Cut.', 10, 10)
+"""
 OUTLINE = (
     '[[1,"accepted",{"message_id":"m1","queued":false}],[2,"started",{"model":"demo@offline"}],[3,"message","m1"],'
     '[4,"message","m2"],[5,"complete",{"message_id":"m2"}]]'
@@ -53,7 +57,7 @@ def made(folder: Path, version: int) -> None:
         if version >= 2:
             connection.execute("INSERT INTO usage VALUES ('ann', '2026-01-01', 'demo@offline', 'c1', 1, 20, 30)")
         if version >= 3:
-            connection.execute("INSERT INTO skills VALUES ('ann', 'prune', 'Prune', 'How', 'Cut.', 10, 10)")
+            connection.execute(SKILL)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

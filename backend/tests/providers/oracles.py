@@ -42,13 +42,13 @@ _JUDGES = {"anthropic": "anthropic", "gemini": "gemini", "mistral": "mistral", "
 def _judge(name: str) -> Judge:
     match name:
         case "responses":
-            from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+            from openai.types.responses.response_create_params import ResponseCreateParams
 
-            return _typed(ResponseCreateParamsStreaming, "openai.types")
+            return _typed(ResponseCreateParams, "openai.types")
         case "anthropic":
-            from anthropic.types.message_create_params import MessageCreateParamsStreaming
+            from anthropic.types.message_create_params import MessageCreateParams
 
-            return _typed(MessageCreateParamsStreaming, "anthropic.types")
+            return _typed(MessageCreateParams, "anthropic.types")
         case "groq":
             from groq.types.chat.completion_create_params import CompletionCreateParams
 
@@ -60,9 +60,9 @@ def _judge(name: str) -> Judge:
         case "mistral":
             return _mistral().validate_python
         case _:
-            from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+            from openai.types.chat.completion_create_params import CompletionCreateParams as OpenAIParams
 
-            return _typed(CompletionCreateParamsStreaming, "openai.types")
+            return _typed(OpenAIParams, "openai.types")
 
 
 def _typed(kind: Any, package: str) -> Judge:
